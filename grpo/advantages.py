@@ -1,0 +1,104 @@
+"""Group-relative advantages: compare each completion with its siblings, so no value network is needed.
+
+Source: DeepSeekMath (arXiv:2402.03300) section 4.1.2 and DeepSeek-R1 (arXiv:2501.12948) eq. 3. `scale_rewards` has
+TRL's meaning: "none" is Dr. GRPO (arXiv:2503.20783), which drops the std; "batch" takes the std of the whole batch
+(arXiv:2508.08221). A completion that no reward could judge is not `live`: its siblings are compared without it, and it
+teaches nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+STD_EPSILON = 1e-4
+"""Added to the std before dividing by it, as TRL does."""
+
+EQUAL_REWARDS = 1e-6
+"""Rewards of a group that lie within this distance count as equal: rounding, not a preference."""
+
+_SCALES = {True: "group", False: "none", "group": "group", "batch": "batch", "none": "none"}
+
+
+def group_advantages(
+    rewards: Tensor, scale_rewards: str | bool = "group", live: Tensor | None = None, eps: float = STD_EPSILON
+) -> Tensor:
+    """rewards [P, G] (prompts x completions) -> advantages [P, G]; the live ones of each row sum to zero.
+
+    live [P, G] bool marks the completions that have a reward (None: those that are not NaN); the others get advantage 0
+    and count in no mean and no std. Equal rewards, or fewer than two live completions, give a row of exact zeros: such
+    a group teaches nothing. The std divides by count - 1, as TRL's does; "batch" takes it over every live reward, so
+    pass the rewards of all ranks. True means "group", False "none". Raises ValueError when G < 2, for an unknown
+    scale_rewards, and for a live reward that is not finite.
+
+    >>> group_advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0]]), scale_rewards="none")
+    tensor([[ 0.5000, -0.5000, -0.5000,  0.5000]])
+    """
+    scale, live = _checked(rewards, scale_rewards, live)
+    rewards = rewards.masked_fill(~live, 0.0)
+    centered = (rewards - _live_mean(rewards, live)).masked_fill(~live, 0.0)
+    # A mean rounds, so equal rewards would leave 1e-7, and a std near 0 would turn that into an advantage.
+    centered = centered.masked_fill(~teaches(rewards, live)[:, None], 0.0)
+    if scale == "none":
+        return centered
+    std = _live_std(rewards, live) if scale == "group" else _live_std(rewards.reshape(1, -1), live.reshape(1, -1))
+    return centered / (std + eps)
+
+
+def teaches(rewards: Tensor, live: Tensor | None = None, tolerance: float = EQUAL_REWARDS) -> Tensor:
+    """rewards [P, G], live [P, G] -> bool [P]: True where two live rewards differ by more than tolerance.
+
+    Any other group has no policy gradient. It still has a gradient of the KL when beta > 0.
+    """
+    live = ~rewards.isnan() if live is None else live
+    highest = rewards.masked_fill(~live, -torch.inf).amax(dim=1)
+    lowest = rewards.masked_fill(~live, torch.inf).amin(dim=1)
+    return highest - lowest > tolerance
+
+
+def combine_rewards(per_function: Tensor, weights: Sequence[float] | Tensor) -> tuple[Tensor, Tensor]:
+    """per_function [F, P, G] (NaN where a function returned None), weights [F] -> total [P, G], live [P, G] bool.
+
+    The total is the weighted sum of the rewards that apply, as TRL's nansum. A completion to which none applies is not
+    live, and its total is 0. Raises ValueError unless there is one weight a function.
+    """
+    weights = torch.as_tensor(weights, dtype=per_function.dtype, device=per_function.device)
+    if weights.shape != per_function.shape[:1]:
+        raise ValueError(
+            f"rewards need one weight a function: got {per_function.shape[0]} functions and weights of shape "
+            f"{tuple(weights.shape)}; list as many weights as reward functions"
+        )
+    return (per_function * weights[:, None, None]).nansum(dim=0), ~per_function.isnan().all(dim=0)
+
+
+def _checked(rewards: Tensor, scale_rewards: str | bool, live: Tensor | None) -> tuple[str, Tensor]:
+    if rewards.ndim != 2 or not rewards.is_floating_point():
+        raise ValueError(
+            f"rewards must be floats [prompts, completions], got {rewards.dtype} of shape {tuple(rewards.shape)}"
+        )
+    if rewards.shape[1] < 2:
+        raise ValueError(
+            f"a group needs 2 or more completions to compare, got {rewards.shape[1]}; raise num_generations"
+        )
+    if scale_rewards not in _SCALES:
+        raise ValueError(f"scale_rewards must be 'group', 'batch', 'none', True or False, got {scale_rewards!r}")
+    live = ~rewards.isnan() if live is None else live
+    if live.shape != rewards.shape or live.dtype != torch.bool:
+        raise ValueError(
+            f"live must be a bool tensor of the rewards' shape {tuple(rewards.shape)}, got {live.dtype} of shape "
+            f"{tuple(live.shape)}; combine_rewards returns one"
+        )
+    if not rewards.masked_fill(~live, 0.0).isfinite().all():
+        raise ValueError("a live completion has a reward that is NaN or infinite; a reward must be a number, or None")
+    return _SCALES[scale_rewards], live
+
+
+def _live_mean(rewards: Tensor, live: Tensor) -> Tensor:
+    """Mean of the live rewards of each row, [P, 1]; rewards hold 0 where they are not live."""
+    return rewards.sum(dim=1, keepdim=True) / live.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def _live_std(rewards: Tensor, live: Tensor) -> Tensor:
+    """Std of the live rewards of each row, [P, 1], dividing by count - 1; 0 where fewer than two are live."""
+    squares = (rewards - _live_mean(rewards, live)).masked_fill(~live, 0.0).square()
+    return (squares.sum(dim=1, keepdim=True) / (live.sum(dim=1, keepdim=True) - 1).clamp(min=1)).sqrt()

@@ -1,0 +1,215 @@
+"""GRPOConfig: transformers' TrainingArguments plus what GRPO needs, under TRL's names.
+
+A field that exists in TRL's GRPOConfig has its name, meaning and default; docs/trl.md lists the few that differ.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
+
+from grpo.loss import LossConfig
+from grpo.sampling import SamplingConfig
+
+logger = logging.getLogger(__name__)
+
+
+def _accelerated() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+@dataclass
+class GRPOConfig(TrainingArguments):
+    """Settings of GRPOTrainer. One optimizer update uses
+
+        per_device_train_batch_size x ranks x gradient_accumulation_steps
+
+    completions, as in TRL; here gradient_accumulation_steps is folded into per_device_train_batch_size when the config is
+    made, and memory is bounded by `max_tokens_per_pack` instead. Raises ValueError for settings that cannot train.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+
+    learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate of AdamW."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of metrics."})
+    remove_unused_columns: bool | None = field(
+        default=False, metadata={"help": "Kept False: reward functions read the other columns."}
+    )
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "bfloat16 mixed precision. None: on where the GPU has it, off on a CPU (TRL: always on)."},
+    )
+    gradient_checkpointing: bool | None = field(
+        default=None,
+        metadata={"help": "Recompute activations in the backward pass. None: on with a GPU, off on a CPU (TRL: on)."},
+    )
+    lr_scheduler_kwargs: dict | str | None = field(
+        default=None, metadata={"help": "More parameters of the schedule, e.g. {'num_cycles': 1}."}
+    )
+
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keywords for AutoModelForCausalLM.from_pretrained when `model` is a path."}
+    )
+    disable_dropout: bool = field(default=False, metadata={"help": "Set every dropout of the policy to 0."})
+
+    num_generations: int = field(default=8, metadata={"help": "G: completions a prompt, compared with each other."})
+    num_generations_eval: int | None = field(
+        default=None, metadata={"help": "Completions a prompt during evaluation; None takes num_generations."}
+    )
+    max_completion_length: int = field(default=512, metadata={"help": "Longest completion, in tokens."})
+    generation_batch_size: int | None = field(
+        default=None, metadata={"help": "Completions a rollout, over all ranks. None: what one update uses."}
+    )
+    steps_per_generation: int | None = field(
+        default=None,
+        metadata={"help": "TRL: micro-batches a rollout serves; None is gradient_accumulation_steps, one update a rollout."},
+    )
+    shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order every epoch."})
+    max_sampling_rows: int = field(default=512, metadata={"help": "Completions that decode at once on one device."})
+
+    temperature: float = field(default=1.0, metadata={"help": "Sampling temperature; log-probs are divided by it too."})
+    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; 1 keeps every token."})
+    top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
+    min_p: float | None = field(default=None, metadata={"help": "Keep tokens above this share of the likeliest one."})
+
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
+    )
+    scale_rewards: str = field(
+        default="group", metadata={"help": "Divide advantages by the std of the 'group', of the 'batch', or by 'none'."}
+    )
+    loss_type: str = field(default="dapo", metadata={"help": "'grpo', 'dr_grpo', 'dapo' or 'bnpo': docs/losses.md."})
+    epsilon: float = field(default=0.2, metadata={"help": "The ratio is clipped below at 1 - epsilon."})
+    epsilon_high: float | None = field(default=None, metadata={"help": "Clipped above at 1 + this; None: epsilon."})
+    delta: float | None = field(default=None, metadata={"help": "Largest ratio for a negative advantage."})
+    importance_sampling_level: str = field(default="token", metadata={"help": "'token' (GRPO) or 'sequence' (GSPO)."})
+    num_iterations: int = field(default=1, metadata={"help": "Passes over each rollout (mu of DeepSeekMath)."})
+    mask_truncated_completions: bool = field(
+        default=False, metadata={"help": "Leave completions that hit the length limit out of the loss (DAPO)."}
+    )
+
+    beta: float = field(default=0.0, metadata={"help": "Weight of the KL to the reference; 0 loads no reference."})
+    use_bias_correction_kl: bool = field(
+        default=False, metadata={"help": "Multiply the KL by the ratio (DeepSeek-V3.2). R1's KL does not (TRL: True)."}
+    )
+    sync_ref_model: bool = field(default=False, metadata={"help": "Refresh the reference from the policy."})
+    ref_model_sync_steps: int = field(default=512, metadata={"help": "Steps between refreshes (R1: 400)."})
+    ref_model_mixup_alpha: float = field(
+        default=0.6, metadata={"help": "Share of the policy in the refreshed reference; 1 replaces it, as R1 does."}
+    )
+
+    max_tokens_per_pack: int = field(
+        default=16_384, metadata={"help": "Tokens a forward pass holds at most: the setting that bounds memory."}
+    )
+    skip_equal_groups: bool = field(
+        default=True,
+        metadata={"help": "Leave groups whose rewards are all equal out of the update while beta is 0: they have no gradient."},
+    )
+    eval_temperature: float = field(default=0.6, metadata={"help": "DeepSeek-R1's evaluation temperature."})
+    eval_top_p: float = field(default=0.95, metadata={"help": "DeepSeek-R1's evaluation top-p."})
+
+    def __post_init__(self) -> None:
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
+        if self.gradient_checkpointing is None:
+            self.gradient_checkpointing = _accelerated() and not self.use_cpu
+        self.scale_rewards = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)  # type: ignore[call-overload]
+        super().__post_init__()
+        self._check()
+        self._fold_accumulation()
+
+    def _check(self) -> None:
+        if self.num_generations < 2:
+            raise ValueError(
+                f"num_generations must be 2 or more, got {self.num_generations}: GRPO compares the completions of one "
+                "prompt, and a single one has nothing to be compared with; DeepSeek-R1 uses 16"
+            )
+        if self.scale_rewards not in ("group", "batch", "none"):
+            raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
+        for name, least in {"num_iterations": 1, "max_tokens_per_pack": 1, "ref_model_sync_steps": 1, "max_sampling_rows": 1}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.generation_batch_size is not None and self.steps_per_generation is not None:
+            raise ValueError("give generation_batch_size or steps_per_generation, not both: each follows from the other")
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise ValueError(f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}")
+        if self.sync_ref_model and self.beta == 0:
+            raise ValueError("sync_ref_model refreshes the reference of the KL, and beta is 0, so there is none; set beta (R1: 0.001)")
+        if self.temperature == 0:
+            raise ValueError("temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0")
+        _ = self.loss_config, self.sampling_config, self.eval_sampling_config  # their own checks, before time is spent
+
+    def _fold_accumulation(self) -> None:
+        """One training_step is one update, so Trainer's own accumulation becomes 1. The same config folds only once."""
+        if self.steps_per_generation is not None:
+            if self.steps_per_generation < self.gradient_accumulation_steps:
+                raise ValueError(
+                    f"steps_per_generation ({self.steps_per_generation}) must be gradient_accumulation_steps "
+                    f"({self.gradient_accumulation_steps}) or a multiple of it: a rollout serves whole updates"
+                )
+            self.steps_per_generation = round(self.steps_per_generation / self.gradient_accumulation_steps)
+        self.per_device_train_batch_size *= self.gradient_accumulation_steps
+        self.gradient_accumulation_steps = 1
+
+    def plan_rollouts(self, num_ranks: int) -> RolloutPlan:
+        """How many prompts a rollout has and how many updates it serves; a remainder is rounded, with a note."""
+        per_update = self.per_device_train_batch_size * num_ranks
+        wanted = self.generation_batch_size or per_update * (self.steps_per_generation or 1)
+        num_prompts = max(1, round(wanted / self.num_generations))
+        updates = max(1, round(num_prompts * self.num_generations / per_update))
+        updates = min(updates, num_prompts)
+        if num_prompts * self.num_generations != wanted or updates * per_update != wanted:
+            logger.warning(
+                "%d completions a rollout do not divide into groups of %d and updates of %d; rounded to %d prompts, %d update(s)",
+                wanted, self.num_generations, per_update, num_prompts, updates,
+            )  # fmt: skip
+        return RolloutPlan(num_prompts=num_prompts, num_minibatches=updates, num_iterations=self.num_iterations)
+
+    @property
+    def loss_config(self) -> LossConfig:
+        return LossConfig(
+            loss_type=self.loss_type,
+            epsilon=self.epsilon,
+            epsilon_high=self.epsilon_high,
+            delta=self.delta,
+            beta=self.beta,
+            use_bias_correction_kl=self.use_bias_correction_kl,
+            importance_sampling_level=self.importance_sampling_level,
+            max_completion_length=self.max_completion_length,
+        )
+
+    @property
+    def sampling_config(self) -> SamplingConfig:
+        return SamplingConfig(
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+        )
+
+    @property
+    def eval_sampling_config(self) -> SamplingConfig:
+        return SamplingConfig(
+            max_new_tokens=self.max_completion_length, temperature=self.eval_temperature, top_p=self.eval_top_p
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutPlan:
+    """One rollout: `num_prompts` groups over all ranks, cut into `num_minibatches` updates, gone through `num_iterations`
+    times. DeepSeek-R1 samples 8,192 completions and cuts them into 16 mini-batches, once through."""
+
+    num_prompts: int
+    num_minibatches: int
+    num_iterations: int
+
+    @property
+    def num_updates(self) -> int:
+        return self.num_minibatches * self.num_iterations

@@ -1,0 +1,251 @@
+"""The GRPO losses: a clipped policy gradient with a KL penalty, in the variants that differ by what they divide by.
+
+Sources: DeepSeekMath (arXiv:2402.03300) eq. 3 and 4 for the objective and its KL estimator, PPO (arXiv:1707.06347)
+eq. 7 for the clipping, DAPO (arXiv:2503.14476) section 3.3 and Dr. GRPO (arXiv:2503.20783) for the divisors. Names and
+defaults are TRL's; docs/losses.md holds each formula and each difference from TRL.
+
+A loss here is a sum over one pack, divided by what the whole update counts (`Divisors`). So the packs and the ranks of
+an update add up to the same gradient however they were split.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What the loss computes. Fields have TRL's names, meanings and, save use_bias_correction_kl, defaults."""
+
+    loss_type: str = "dapo"
+    """How token losses are averaged: "grpo", "bnpo", "dr_grpo" or "dapo"."""
+    epsilon: float = 0.2
+    """The ratio is clipped below at 1 - epsilon. PPO section 6.1 uses 0.2."""
+    epsilon_high: float | None = None
+    """The ratio is clipped above at 1 + epsilon_high; None takes epsilon. DAPO uses 0.28."""
+    delta: float | None = None
+    """Largest ratio for a negative advantage, which epsilon_high leaves unbounded; None is no bound. INTELLECT-2
+    (arXiv:2505.07291) uses 4."""
+    beta: float = 0.0
+    """Weight of the KL to the reference policy; 0 leaves it out. DeepSeek-R1 uses 0.001, DeepSeekMath 0.04."""
+    use_bias_correction_kl: bool = False
+    """Multiply the KL by the ratio, as DeepSeek-V3.2 (arXiv:2512.02556) does. R1 does not; TRL does by default."""
+    importance_sampling_level: str = "token"
+    """One ratio a "token" (GRPO), or one a "sequence": the geometric mean of its tokens' (GSPO, arXiv:2507.18071)."""
+    max_completion_length: int
+    """Tokens. Divides the dr_grpo loss; no other type reads it."""
+
+    def __post_init__(self):
+        if self.loss_type not in AVERAGES:
+            raise ValueError(f"loss_type must be one of {', '.join(sorted(AVERAGES))}; got {self.loss_type!r}")
+        if self.importance_sampling_level not in ("token", "sequence"):
+            raise ValueError(
+                f"importance_sampling_level must be 'token' or 'sequence', got {self.importance_sampling_level!r}"
+            )
+        for name, value in {"epsilon": self.epsilon, "epsilon_high": self.upper_epsilon}.items():
+            if not 0 < value < float("inf"):
+                raise ValueError(
+                    f"{name} must be a positive number, got {value}; PPO uses 0.2, DAPO 0.28 for the upper"
+                )
+        if not 0 <= self.beta < float("inf"):
+            raise ValueError(f"beta must be 0 or a positive number, got {self.beta}; DeepSeek-R1 uses 0.001")
+        if self.delta is not None and not self.delta > 1 + self.upper_epsilon:
+            raise ValueError(
+                f"delta must exceed the upper clip, 1 + epsilon_high = {1 + self.upper_epsilon:g}, got {self.delta}: "
+                "below it, positive advantages are clipped there too; INTELLECT-2 uses 4"
+            )
+        if self.max_completion_length < 1:
+            raise ValueError(f"max_completion_length must be 1 token or more, got {self.max_completion_length}")
+
+    @property
+    def upper_epsilon(self) -> float:
+        return self.epsilon if self.epsilon_high is None else self.epsilon_high
+
+
+@dataclass(frozen=True, eq=False)
+class LossInputs:
+    """What the loss needs of one pack besides the policy. B completions of up to T tokens; log-probs in nats.
+
+    A position where mask is False may hold anything, NaN too. Raises ValueError when shapes or the mask's type differ.
+    """
+
+    old_logprobs: Tensor | None
+    """[B, T], under the policy that sampled. None: the policy has not moved since, so every ratio is 1, as in TRL."""
+    ref_logprobs: Tensor | None
+    """[B, T], under the frozen reference policy. None is fine while beta is 0."""
+    advantages: Tensor
+    """[B], or [B, T] where the tokens of a completion differ."""
+    mask: Tensor
+    """[B, T] bool, True on trained tokens."""
+
+    def __post_init__(self):
+        if self.mask.ndim != 2 or self.mask.dtype != torch.bool:
+            raise ValueError(
+                f"mask must be a bool tensor [B, T], got {self.mask.dtype} of shape {tuple(self.mask.shape)}; "
+                "use mask.bool()"
+            )
+        for name in ("old_logprobs", "ref_logprobs"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.mask.shape:
+                raise ValueError(
+                    f"{name} must have the mask's shape {tuple(self.mask.shape)}, got {tuple(value.shape)}"
+                )
+        if self.advantages.shape not in (self.mask.shape, self.mask.shape[:1]):
+            raise ValueError(
+                f"advantages must be [B] or [B, T] for a mask of shape {tuple(self.mask.shape)}, "
+                f"got {tuple(self.advantages.shape)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divisors:
+    """What one update counts, over all its packs and all ranks, groups left out of the packs included.
+
+    Leaving out a group that teaches nothing saves time; it must not change what the others weigh.
+    """
+
+    num_rows: int
+    """Completions in this update, those without a trained token included. Divides grpo, and dr_grpo."""
+    num_tokens: int
+    """Trained tokens in this update. Divides bnpo."""
+    rollout_tokens_per_update: float
+    """Trained tokens of the whole rollout / the updates that one pass over it makes. Divides dapo; equals num_tokens
+    when a rollout serves one update. Several passes (num_iterations) do not change it."""
+
+    def __post_init__(self):
+        if min(self.num_rows, self.num_tokens, self.rollout_tokens_per_update) < 0:
+            raise ValueError(f"divisors count rows and tokens, so none may be negative; got {self}")
+
+
+def grpo_loss(
+    policy_logprobs: Tensor, batch: LossInputs, divisors: Divisors, cfg: LossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One pack's share of the update's loss: the negated clipped surrogate plus beta x KL (DeepSeekMath eq. 3 and 4).
+
+    policy_logprobs [B, T] in nats carries the gradient. The losses of an update's packs add up, over ranks too; where
+    gradients are averaged over ranks (DDP, FSDP), multiply by the world size. The statistics are detached sums of one
+    dtype, which add over packs and ranks as well: see `mean_statistics`. A pack without a trained token gives 0, with
+    zero gradients. Raises ValueError for half precision, a shape that is not the mask's, and beta > 0 without a
+    reference.
+    """
+    _check(policy_logprobs, batch, cfg)
+    mask = batch.mask
+    old_logprobs = policy_logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+    ratio = importance_ratio(policy_logprobs, old_logprobs, mask, cfg.importance_sampling_level)
+    advantages = batch.advantages if batch.advantages.ndim == 2 else batch.advantages[:, None]
+    advantages = advantages.expand_as(mask).masked_fill(~mask, 0.0)
+    per_token, kl = -clipped_surrogate(ratio, advantages, cfg), None
+    if cfg.beta > 0:
+        assert batch.ref_logprobs is not None  # or _check would have raised
+        kl = kl_to_reference(policy_logprobs, batch.ref_logprobs, mask)
+        kl = kl * ratio if cfg.use_bias_correction_kl else kl
+        per_token = per_token + cfg.beta * kl
+    loss = AVERAGES[cfg.loss_type](per_token.masked_fill(~mask, 0.0), mask, divisors, cfg)
+    return loss, _statistics(ratio, advantages, kl, mask, cfg)
+
+
+def importance_ratio(policy_logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str = "token") -> Tensor:
+    """policy / old: [B, T] for "token"; [B, 1] for "sequence", the geometric mean over a row's tokens (of none: 1)."""
+    # Mask before exp(): a padded position may hold any value, and inf * 0 would put NaN in the gradient.
+    log_ratio = (policy_logprobs - old_logprobs).masked_fill(~mask, 0.0)
+    if level == "sequence":
+        log_ratio = log_ratio.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return log_ratio.exp()
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, cfg: LossConfig) -> Tensor:
+    """PPO's pessimistic surrogate (eq. 7), [B, T], to be maximised; delta bounds the ratio of negative advantages."""
+    clipped = ratio.clamp(1 - cfg.epsilon, 1 + cfg.upper_epsilon)
+    bounded = ratio if cfg.delta is None else ratio.clamp(max=cfg.delta)
+    return torch.minimum(bounded * advantages, clipped * advantages)
+
+
+def kl_to_reference(policy_logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """KL(policy || reference) estimated at each token, [B, T] in nats, never negative: k3, DeepSeekMath eq. 4."""
+    log_ratio = (ref_logprobs - policy_logprobs).masked_fill(~mask, 0.0)
+    return log_ratio.exp() - log_ratio - 1
+
+
+def mean_statistics(sums: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Summed statistics of an update's packs -> TRL's metrics. An update without a trained token reads as ratios of 1.
+
+    "kl" is there when beta > 0. clip_ratio/* are shares of tokens, or of completions when the ratio is one a sequence.
+    """
+    total = {name: float(value) for name, value in sums.items()}
+    num_ratios = max(total["num_ratios"], 1.0)
+    low, high = total["low_clipped_sum"] / num_ratios, total["high_clipped_sum"] / num_ratios
+    metrics = {
+        "clip_ratio/low_mean": low,
+        "clip_ratio/high_mean": high,
+        "clip_ratio/region_mean": low + high,
+        "ratio/mean": 1 + total["ratio_excess_sum"] / num_ratios,
+    }
+    return metrics | ({"kl": total["kl_sum"] / max(total["num_tokens"], 1.0)} if "kl_sum" in total else {})
+
+
+def _mean_of_row_means(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
+    """DeepSeekMath eq. 3: 1/G sum_i 1/|o_i| sum_t, so a long completion's tokens weigh less."""
+    return (per_token.sum(dim=1) / mask.sum(dim=1).clamp(min=1)).sum() / max(divisors.num_rows, 1)
+
+
+def _mean_of_update_tokens(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
+    return per_token.sum() / max(divisors.num_tokens, 1)
+
+
+def _mean_of_rollout_tokens(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
+    """DAPO section 3.3: every token of the rollout weighs the same, whichever update it falls in."""
+    # Not clamped at 1: a rollout of few tokens that serves many updates has less than one an update.
+    return per_token.sum() / (divisors.rollout_tokens_per_update or 1.0)
+
+
+def _mean_of_longest(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
+    """Dr. GRPO: a constant divisor, so the length of a completion changes nothing."""
+    return per_token.sum() / (max(divisors.num_rows, 1) * cfg.max_completion_length)
+
+
+AVERAGES: dict[str, Callable[[Tensor, Tensor, Divisors, LossConfig], Tensor]] = {
+    "bnpo": _mean_of_update_tokens,
+    "dapo": _mean_of_rollout_tokens,
+    "dr_grpo": _mean_of_longest,
+    "grpo": _mean_of_row_means,
+}
+"""loss_type -> what turns the token losses [B, T], 0 where mask is False, into this pack's share of the loss."""
+
+
+@torch.no_grad()
+def _statistics(
+    ratio: Tensor, advantages: Tensor, kl: Tensor | None, mask: Tensor, cfg: LossConfig
+) -> dict[str, Tensor]:
+    """Sums over the pack. A token weighs 1, or 1/|o_i| where its completion has a single ratio."""
+    weight = mask.to(ratio.dtype)
+    num_tokens = weight.sum()
+    if cfg.importance_sampling_level == "sequence":
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
+    low_clipped = (ratio < 1 - cfg.epsilon) & (advantages < 0)
+    high_clipped = (ratio > 1 + cfg.upper_epsilon) & (advantages > 0)
+    sums = {
+        "num_tokens": num_tokens,
+        "num_ratios": weight.sum(),
+        "ratio_excess_sum": ((ratio - 1) * weight).sum(),
+        "low_clipped_sum": (low_clipped * weight).sum(),
+        "high_clipped_sum": (high_clipped * weight).sum(),
+    }
+    return sums if kl is None else sums | {"kl_sum": kl.sum()}
+
+
+def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig) -> None:
+    if policy_logprobs.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"policy_logprobs must be float32 or float64, got {policy_logprobs.dtype}, in which ratios move in coarse "
+            "steps (bfloat16: 0.8 % at 1 nat); take the log-softmax in float32"
+        )
+    if policy_logprobs.shape != batch.mask.shape:
+        raise ValueError(
+            f"policy_logprobs must have the mask's shape {tuple(batch.mask.shape)}, got {tuple(policy_logprobs.shape)}"
+        )
+    if cfg.beta > 0 and batch.ref_logprobs is None:
+        raise ValueError(
+            f"beta = {cfg.beta} needs ref_logprobs, got None; pass the reference's log-probs, or set beta to 0"
+        )

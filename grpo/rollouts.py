@@ -1,0 +1,143 @@
+"""Rollouts: which prompts come next, what was sampled from them, and which update uses what. Every state has an owner.
+
+`PromptStream` owns the order of the prompts and the seeds of their completions; `RolloutBuffer` owns the groups that are
+sampled and not yet used up. Both save and load their state as plain JSON values, so a run resumes anywhere, also between
+two updates on one rollout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from grpo.config import RolloutPlan
+from grpo.sampling import Completion
+
+
+@dataclass
+class Group:
+    """One prompt and its G completions. Lists are indexed by completion; log-probs in nats, one a token."""
+
+    row: dict[str, Any]
+    """The data set's row, with `prompt` and the columns that rewards read."""
+    prompt_ids: list[int]
+    completions: list[Completion]
+    texts: list[str]
+    rewards: dict[str, list[float | None]] = field(default_factory=dict)
+    """By reward function; None where it does not apply."""
+    totals: list[float] = field(default_factory=list)
+    """Weighted sums; 0 for a completion that is not live."""
+    live: list[bool] = field(default_factory=list)
+    advantages: list[float] = field(default_factory=list)
+    teaches: bool = True
+    """False when all rewards are equal."""
+    old_logprobs: list[list[float]] | None = None
+    """By the trainer's own forward pass; None while the policy has not moved since sampling."""
+    ref_logprobs: list[list[float]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Group:
+        return cls(**saved | {"completions": [Completion(**completion) for completion in saved["completions"]]})
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One prompt to sample: a row of the data set, and a seed for each of its completions."""
+
+    index: int
+    seeds: list[int]
+
+
+class PromptStream:
+    """An endless, seeded order over a data set's rows: a new permutation every epoch.
+
+    The same on every rank, so that ranks can share a draw out among themselves. The k-th prompt that is ever drawn gets
+    the same seeds on one rank or on many, so sampling does not depend on the number of ranks either.
+    """
+
+    def __init__(self, num_rows: int, num_generations: int, seed: int, shuffle: bool = True):
+        self.num_rows, self.num_generations, self.seed, self.shuffle = num_rows, num_generations, seed, shuffle
+        self.drawn = 0
+
+    def draw(self, count: int) -> list[Draw]:
+        """The next `count` prompts."""
+        draws = [self._nth(number) for number in range(self.drawn, self.drawn + count)]
+        self.drawn += count
+        return draws
+
+    def _nth(self, number: int) -> Draw:
+        epoch, place = divmod(number, self.num_rows)
+        return Draw(
+            index=self._order(epoch)[place],
+            seeds=[_seed(self.seed, number, completion) for completion in range(self.num_generations)],
+        )
+
+    def _order(self, epoch: int) -> Sequence[int]:
+        if not self.shuffle:
+            return range(self.num_rows)
+        if getattr(self, "_epoch", None) != epoch:
+            self._permutation = list(range(self.num_rows))
+            random.Random(f"{self.seed}-{epoch}").shuffle(self._permutation)
+            self._epoch = epoch
+        return self._permutation
+
+    @property
+    def epoch(self) -> float:
+        return self.drawn / self.num_rows
+
+    def state_dict(self) -> dict[str, int]:
+        return {"drawn": self.drawn, "num_rows": self.num_rows, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Raises ValueError when the data set's size or the seed changed, as another order would follow."""
+        for name, now in (("num_rows", self.num_rows), ("seed", self.seed)):
+            if state[name] != now:
+                raise ValueError(
+                    f"the checkpoint was made with {name} {state[name]} and this run has {now}; "
+                    "resume with the data set and seed of the run that was cut off, or start a new run"
+                )
+        self.drawn = state["drawn"]
+
+
+def _seed(*parts: int) -> int:
+    """A 63-bit seed that neighbouring inputs do not share."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class RolloutBuffer:
+    """Serves mini-batches of groups: filled by `fill` when empty, then `plan.num_updates` updates from it."""
+
+    def __init__(self, plan: RolloutPlan, fill: Callable[[], list[Group]]):
+        self.plan, self.fill = plan, fill
+        self.groups: list[Group] = []
+        self.used = plan.num_updates
+        """Updates taken from the groups that are here."""
+
+    def next(self) -> tuple[list[Group], bool]:
+        """The groups of the next update (this rank's share), and whether they were sampled just now."""
+        fresh = self.used == self.plan.num_updates
+        if fresh:
+            self.groups, self.used = self.fill(), 0
+        part = self.used % self.plan.num_minibatches
+        self.used += 1
+        return self.groups[part :: self.plan.num_minibatches], fresh
+
+    def state_dict(self) -> dict[str, Any]:
+        empty = self.used == self.plan.num_updates
+        return {"used": self.used, "updates": self.plan.num_updates, "groups": [] if empty else [g.to_json() for g in self.groups]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError when a rollout now serves another number of updates than at the checkpoint."""
+        if state["updates"] != self.plan.num_updates:
+            raise ValueError(
+                f"the checkpoint's rollouts serve {state['updates']} updates each and this run's {self.plan.num_updates}; "
+                "resume with the batch settings of the run that was cut off"
+            )
+        self.used = state["used"]
+        self.groups = [Group.from_json(group) for group in state["groups"]]

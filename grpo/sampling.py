@@ -1,0 +1,214 @@
+"""Sampling completions: every prompt prefilled once for its group, finished rows removed, log-probs kept.
+
+Plain transformers models, no server. Randomness belongs to the row, not to the batch: each completion draws from its own
+stream of uniforms, so the same seed gives the same text whatever else is sampled beside it, on one process or on many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is chosen. temperature 0 is greedy; top_k 0, top_p 1 and min_p None leave every token in."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_completion_length must be 1 or more, got {self.max_new_tokens}")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}; 1 keeps every token")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must lie in [0, 1], got {self.min_p}")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion. `token_ids` ends with the stop token unless `truncated`."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    """Log-prob in nats of each token under the distribution of the policy at `temperature`, before top-p and its kin
+    cut it: what the trainer recomputes."""
+    truncated: bool
+    """True when the length limit ended it, not a stop token."""
+
+
+def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
+    """logits [B, V] -> [B, V] with -inf where top-k, top-p (Holtzman et al. 2020) or min-p (2407.01082) drop a token."""
+    if config.top_k and config.top_k < logits.shape[-1]:
+        kth = logits.topk(config.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if config.min_p:
+        floor = logits.max(dim=-1, keepdim=True).values + torch.tensor(config.min_p).log().item()
+        logits = logits.masked_fill(logits < floor, -torch.inf)
+    if config.top_p < 1:
+        ordered, index = logits.sort(dim=-1, descending=True)
+        probs = ordered.softmax(dim=-1)
+        # A token stays while the mass of those before it is below top_p, so the first always stays.
+        drop = probs.cumsum(dim=-1) - probs >= config.top_p
+        logits = logits.masked_fill(drop.scatter(-1, index, drop), -torch.inf)
+    return logits
+
+
+def choose_tokens(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """Next tokens and their log-probs: logits [B, V], uniforms [B] in [0, 1) -> ([B], [B]).
+
+    Inverse-CDF sampling: one uniform decides one token, whatever the batch around it.
+    """
+    logits = logits.float()
+    if config.temperature == 0:
+        tokens = logits.argmax(dim=-1)
+        return tokens, logits.log_softmax(dim=-1).gather(-1, tokens[:, None])[:, 0]
+    logits = logits / config.temperature
+    logprobs = logits.log_softmax(dim=-1)
+    # In float64 a uniform below 1 stays below the total, so a token of probability zero is never chosen.
+    cumulative = filter_logits(logits, config).softmax(dim=-1).double().cumsum(dim=-1)
+    tokens = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+
+
+def row_uniforms(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
+    """[len(seeds), count] uniforms in [0, 1), each row a stream of its own seed (made on the CPU: same on every device)."""
+    rows = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
+    return torch.stack(rows).to(device)
+
+
+class Sampler:
+    """Samples completions from a transformers causal language model."""
+
+    def __init__(self, model: PreTrainedModel, stop_token_ids: Sequence[int], pad_token_id: int):
+        self.model = model
+        self.stop_token_ids = list(stop_token_ids)
+        self.pad_token_id = pad_token_id
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
+        config: SamplingConfig,
+        max_rows: int = 512,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[list[Completion]]:
+        """Completions for P prompts: prompt_ids [P][T_p], seeds [P][G] (one a completion) -> [P][G].
+
+        `max_rows` bounds how many completions decode at once. `on_progress(done, total)` counts completions.
+        """
+        groups: list[list[Completion]] = []
+        total = sum(len(row) for row in seeds)
+        with _evaluating(self.model):
+            for start, end in _batches([len(row) for row in seeds], max_rows):
+                groups += self._sample_batch(prompt_ids[start:end], seeds[start:end], config)
+                if on_progress:
+                    on_progress(sum(len(group) for group in groups), total)
+        return groups
+
+    def _sample_batch(self, prompt_ids, seeds, config: SamplingConfig) -> list[list[Completion]]:
+        device = next(self.model.parameters()).device
+        counts = torch.tensor([len(row) for row in seeds])
+        uniforms = row_uniforms([seed for row in seeds for seed in row], config.max_new_tokens, device)
+        logits, cache, attention, positions = self._prefill(prompt_ids, counts, device)
+        stops = torch.tensor(self.stop_token_ids, device=device)
+
+        batch_size = len(uniforms)
+        tokens = torch.full((batch_size, config.max_new_tokens), self.pad_token_id, device=device)
+        logprobs = torch.zeros((batch_size, config.max_new_tokens), device=device)
+        lengths = torch.full((batch_size,), config.max_new_tokens, device=device)
+        stopped = torch.zeros(batch_size, dtype=torch.bool, device=device)
+        live = torch.arange(batch_size, device=device)
+        for step in range(config.max_new_tokens):
+            next_tokens, next_logprobs = choose_tokens(logits, uniforms[live, step], config)
+            tokens[live, step] = next_tokens
+            logprobs[live, step] = next_logprobs.to(logprobs.dtype)
+            ended = torch.isin(next_tokens, stops)
+            if ended.any():
+                lengths[live[ended]] = step + 1
+                stopped[live[ended]] = True
+                keep = (~ended).nonzero()[:, 0]
+                if len(keep) == 0:
+                    break
+                live, next_tokens, positions, attention = live[keep], next_tokens[keep], positions[keep], attention[keep]
+                cache.batch_select_indices(keep)
+            if step + 1 == config.max_new_tokens:
+                break
+            positions = positions + 1
+            attention = torch.cat([attention, attention.new_ones(len(live), 1)], dim=1)
+            output = self.model(
+                input_ids=next_tokens[:, None],
+                attention_mask=attention,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = output.logits[:, -1]
+        return _collect(tokens.cpu(), logprobs.cpu(), lengths.tolist(), stopped.tolist(), counts.tolist())
+
+    def _prefill(self, prompt_ids, counts: Tensor, device: torch.device):
+        """Run each prompt once and repeat its cache for its group: last logits [B, V], cache, mask [B, T], positions [B]."""
+        longest = max(len(ids) for ids in prompt_ids)
+        padded = torch.full((len(prompt_ids), longest), self.pad_token_id)
+        mask = torch.zeros((len(prompt_ids), longest), dtype=torch.long)
+        for row, ids in enumerate(prompt_ids):
+            padded[row, longest - len(ids) :] = torch.tensor(ids)
+            mask[row, longest - len(ids) :] = 1
+        padded, mask = padded.to(device), mask.to(device)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        output = self.model(
+            input_ids=padded, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1
+        )
+        repeat = torch.arange(len(prompt_ids), device=device).repeat_interleave(counts.to(device))
+        cache = output.past_key_values
+        cache.batch_select_indices(repeat)
+        return output.logits[:, -1][repeat], cache, mask[repeat], positions[repeat, -1]
+
+
+def _collect(tokens: Tensor, logprobs: Tensor, lengths, stopped, counts) -> list[list[Completion]]:
+    rows = [
+        Completion(tokens[i, :n].tolist(), logprobs[i, :n].tolist(), truncated=not stopped[i])
+        for i, n in enumerate(lengths)
+    ]
+    groups, start = [], 0
+    for count in counts:
+        groups.append(rows[start : start + count])
+        start += count
+    return groups
+
+
+def _batches(sizes: Sequence[int], max_rows: int) -> Iterator[tuple[int, int]]:
+    """Runs of whole groups, as many as fit in `max_rows` completions (at least one group)."""
+    start, rows = 0, 0
+    for index, size in enumerate(sizes):
+        if index > start and rows + size > max_rows:
+            yield start, index
+            start, rows = index, 0
+        rows += size
+    if start < len(sizes):
+        yield start, len(sizes)
+
+
+@contextlib.contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Dropout off; gradient checkpointing too, which acts in training mode alone."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,0 +1,452 @@
+"""GRPOTrainer: group-relative policy optimisation on top of transformers' Trainer.
+
+Checkpoints, schedules, trackers, clipping and the distributed wrappers are Trainer's. What is GRPO's reads top to bottom in
+`training_step`: sample, score, compare, pack, update (DeepSeekMath, arXiv:2402.03300, algorithm 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from trl.models.utils import create_reference_model
+from trl.trainer.callbacks import SyncRefModelCallback
+from trl.trainer.utils import add_fused_lm_head
+
+from grpo.advantages import combine_rewards, group_advantages, teaches
+from grpo.checkpoints import forgiving_disk
+from grpo.config import GRPOConfig
+from grpo.loading import check_context, check_tokenizer, load_policy, load_tokenizer, stop_tokens
+from grpo.loss import Divisors, grpo_loss, mean_statistics
+from grpo.packing import Pack, empty_pack, pack_groups, trained_mask
+from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
+from grpo.sampling import Sampler, SamplingConfig
+from rewards import call_reward
+
+logger = logging.getLogger(__name__)
+
+RewardFunc = Callable[..., list[float | None]]
+STATE_FILE = "rollouts-rank{rank}.json"
+
+
+class GRPOTrainer(Trainer):
+    """Trains a policy by GRPO; the constructor and the settings are those a TRL user knows.
+
+    `model` is a transformers causal language model or the path or Hub name of one. Each of `reward_funcs` is called as
+    `f(prompts, completions, completion_ids=…, **columns)` and returns a float or None a completion. The data sets have a
+    `prompt` column (text, or a conversation for the chat template); their other columns go to the rewards. A callback may
+    define `on_rollout(args, state, control, groups=…)` to see what was sampled.
+
+    Raises ValueError, before any sampling, for a tokenizer without an end or pad token, a prompt that leaves no room for a
+    completion, a data set without `prompt`, or reward weights that do not match the functions.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        reward_funcs: RewardFunc | Sequence[RewardFunc],
+        args: GRPOConfig,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+        peft_config: Any = None,
+    ):
+        tokenizer = processing_class or load_tokenizer(model if isinstance(model, str) else model.name_or_path)
+        check_tokenizer(tokenizer)
+        policy = load_policy(model, args)
+        self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
+        self.reward_names = [getattr(func, "__name__", type(func).__name__) for func in self.reward_funcs]
+        self.reward_weights = args.reward_weights or [1.0] * len(self.reward_funcs)
+        if len(self.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"reward_weights has {len(self.reward_weights)} numbers for {len(self.reward_funcs)} reward functions "
+                f"({', '.join(self.reward_names)}); give one a function"
+            )
+        for dataset, what in ((train_dataset, "train_dataset"), (eval_dataset, "eval_dataset")):
+            if dataset is not None:
+                check_context(dataset, tokenizer, policy, args.max_completion_length, what)
+
+        # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
+        add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
+        self.reference = create_reference_model(policy) if args.beta > 0 and peft_config is None else None
+        if self.reference is not None:
+            add_fused_lm_head(self.reference, temperature=args.temperature)
+        if peft_config is not None:
+            from peft import get_peft_model
+
+            policy = get_peft_model(policy, peft_config)
+
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self.num_tokens = 0
+        super().__init__(
+            model=policy,
+            args=args,
+            data_collator=lambda rows: rows,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=tokenizer,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        self.loss_config = args.loss_config
+        if self.reference is not None:
+            self.reference = self.accelerator.prepare_model(self.reference, evaluation_mode=True)
+        if args.sync_ref_model:
+            if self.reference is None:
+                raise ValueError("sync_ref_model needs a full reference model, and with a peft_config the base is the reference")
+            self.add_callback(SyncRefModelCallback(self.reference, self.accelerator))
+        if train_dataset is not None:
+            self.plan = args.plan_rollouts(self.accelerator.num_processes)
+            self.stream = PromptStream(len(train_dataset), args.num_generations, args.seed, args.shuffle_dataset)
+            self.buffer = RolloutBuffer(self.plan, self.sample_rollout)
+
+    # ------------------------------------------------------------------ one step
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        """One GRPO update: sample, score, compare, pack, update. Returns the update's loss, detached."""
+        started = time.perf_counter()
+        model.train()
+        groups, fresh = self.buffer.next()  # sampled, scored and compared now, or left over from the last sampling
+        if self.plan.num_updates > 1 and fresh:
+            self.keep_logprobs(model, self.buffer.groups, "old_logprobs")
+        if self.loss_config.beta > 0 and fresh:
+            self.keep_reference_logprobs(self.buffer.groups)
+        divisors = self.count(groups)
+        packs = self.pack([group for group in groups if self.learns_from(group)])
+        loss = torch.zeros((), device=self.accelerator.device)
+        statistics: dict[str, Tensor] = {}
+        for pack, sync in self.with_last_synced(model, packs):
+            with sync, self.compute_loss_context_manager():
+                output = model(**pack.model_inputs, fused_lm_head=True)
+                pack_loss, sums = grpo_loss(output.log_probs.float(), pack.loss_inputs, divisors, self.loss_config)
+                # Wrappers average gradients over ranks; the divisors already count every rank.
+                pack_loss = pack_loss * self.accelerator.num_processes
+                self.accelerator.backward(pack_loss)
+            loss += pack_loss.detach()
+            sums |= self.entropy(output.entropy, pack)
+            statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
+        self.record_update(statistics, time.perf_counter() - started)
+        return loss
+
+    def sample_rollout(self) -> list[Group]:
+        """This rank's groups of the next rollout: sampled, scored, compared."""
+        started = time.perf_counter()
+        draws = self.stream.draw(self.plan.num_prompts)
+        mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
+        groups = self.sample(self.train_dataset, mine, self.args.sampling_config)
+        sampled = time.perf_counter()
+        self.score(groups)
+        self.compare(groups)
+        self.record_rollout(groups, sampled - started, time.perf_counter() - sampled)
+        self._call_on_rollout(groups)
+        return groups
+
+    def sample(self, dataset: Dataset, draws: Sequence[Draw], config: SamplingConfig) -> list[Group]:
+        """Completions for these draws, decoded."""
+        rows = [dataset[draw.index] for draw in draws]
+        prompts = [self.prompt_ids(row["prompt"]) for row in rows]
+        completions = self.sampler.sample(prompts, [draw.seeds for draw in draws], config, self.args.max_sampling_rows)
+        tokenizer = self.processing_class
+        return [
+            Group(row, prompt, group, [tokenizer.decode(c.token_ids, skip_special_tokens=True) for c in group])
+            for row, prompt, group in zip(rows, prompts, completions)
+        ]
+
+    def score(self, groups: Sequence[Group]) -> None:
+        """Call every reward function once for all completions, and keep what each gave."""
+        flat = [(group, i) for group in groups for i in range(len(group.texts))]
+        if not flat:
+            return
+        prompts = [group.row["prompt"] for group, _ in flat]
+        completions = [_as_message(group.texts[i]) if isinstance(group.row["prompt"], list) else group.texts[i] for group, i in flat]
+        columns = {key: [group.row[key] for group, _ in flat] for key in flat[0][0].row if key not in ("prompt", "completion")}
+        columns["completion_ids"] = [group.completions[i].token_ids for group, i in flat]
+        for name, func in zip(self.reward_names, self.reward_funcs):
+            values = iter(call_reward(func, prompts, completions, **columns))
+            for group in groups:
+                group.rewards[name] = [next(values) for _ in group.texts]
+
+    def compare(self, groups: Sequence[Group]) -> None:
+        """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them."""
+        local = [[group.rewards[name] for name in self.reward_names] for group in groups]
+        everyone = gather_object([(self.accelerator.process_index, local)])
+        rows = [(rank, values) for rank, share in everyone for values in share]
+        parts = torch.tensor(
+            [[[math.nan if r is None else r for r in part] for part in values] for _, values in rows], dtype=torch.float64
+        ).transpose(0, 1)  # [functions, prompts, completions]
+        totals, live = combine_rewards(parts, self.reward_weights)
+        advantages = group_advantages(totals, self.args.scale_rewards, live)
+        learns = teaches(totals, live)
+        mine = [i for i, (rank, _) in enumerate(rows) if rank == self.accelerator.process_index]
+        for group, i in zip(groups, mine):
+            group.totals, group.live = totals[i].tolist(), live[i].tolist()
+            group.advantages, group.teaches = advantages[i].tolist(), bool(learns[i])
+
+    def keep_reference_logprobs(self, groups: Sequence[Group]) -> None:
+        """Log-probs under the reference: a frozen copy, or with PEFT the base below the adapter."""
+        if self.reference is not None:
+            self.keep_logprobs(self.reference, groups, "ref_logprobs")
+        else:
+            with self.accelerator.unwrap_model(self.model).disable_adapter():
+                self.keep_logprobs(self.model_wrapped, groups, "ref_logprobs")
+
+    @torch.no_grad()
+    def keep_logprobs(self, model, groups: Sequence[Group], name: str) -> None:
+        """Store each completion's token log-probs under `model` as `name` of its group."""
+        for group in groups:
+            setattr(group, name, [[] for _ in group.completions])
+        for pack in self.pack_all(groups):
+            with self.compute_loss_context_manager():
+                logprobs = model(**pack.model_inputs, fused_lm_head=True).log_probs.float()
+            scored = pack.labels[:, 1:] != -100
+            for (g, c), row, where in zip(pack.places, logprobs, scored):
+                getattr(groups[g], name)[c] = row[where].tolist()
+
+    def pack_all(self, groups: Sequence[Group]) -> list[Pack]:
+        bare = [Group(g.row, g.prompt_ids, g.completions, g.texts, live=g.live, advantages=g.advantages) for g in groups]
+        return pack_groups(bare, self.args.max_tokens_per_pack, self.processing_class.pad_token_id, self.accelerator.device)
+
+    def pack(self, groups: Sequence[Group]) -> list[Pack]:
+        """The update's packs on the device; an empty one where this rank has nothing to learn from."""
+        pad, device = self.processing_class.pad_token_id, self.accelerator.device
+        packs = pack_groups(groups, self.args.max_tokens_per_pack, pad, device, self.args.mask_truncated_completions)
+        return packs or [empty_pack(pad, device)]
+
+    def learns_from(self, group: Group) -> bool:
+        """False for a group that has no gradient at all: equal rewards, and no KL whose gradient would remain."""
+        return group.teaches or self.loss_config.beta > 0 or not self.args.skip_equal_groups
+
+    def count(self, groups: Sequence[Group]) -> Divisors:
+        """What this update counts over all ranks. Groups that are left out of the packs count all the same."""
+        masked = self.args.mask_truncated_completions
+        update = torch.tensor([sum(len(g.completions) for g in groups), _num_tokens(groups, masked)], device=self.accelerator.device)
+        rollout = torch.tensor([_num_tokens(self.buffer.groups, masked)], device=self.accelerator.device)
+        num_rows, num_tokens, rollout_tokens = self.accelerator.reduce(torch.cat([update, rollout]), "sum").tolist()
+        return Divisors(
+            num_rows=num_rows,
+            num_tokens=num_tokens,
+            rollout_tokens_per_update=rollout_tokens / self.plan.num_minibatches,
+        )
+
+    def with_last_synced(self, model, packs: Sequence[Pack]) -> Iterator[tuple[Pack, contextlib.AbstractContextManager]]:
+        """Each pack with the context its backward runs in: gradients meet across ranks once, on the last pack."""
+        state = self.accelerator.gradient_state
+        for number, pack in enumerate(packs, start=1):
+            last = number == len(packs)
+            state._set_sync_gradients(last)  # DeepSpeed's backward steps where this is set
+            yield pack, contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+
+    # ------------------------------------------------------------------ what Trainer asks
+
+    @property
+    def sampler(self) -> Sampler:
+        """Over the bare model, so that sampling never meets a wrapper."""
+        model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
+        return Sampler(model, stop_tokens(model, self.processing_class), self.processing_class.pad_token_id)
+
+    def prompt_ids(self, prompt: str | list[dict]) -> list[int]:
+        return encode_prompt(self.processing_class, prompt)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One item an update; what it trains on comes from the rollout buffer, which keeps its own place in the data."""
+        rollouts = max(1, math.ceil(len(self.train_dataset) / self.plan.num_prompts))
+        return DataLoader(range(rollouts * self.plan.num_updates), collate_fn=lambda updates: {"update": updates})
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
+        """As Trainer's. A checkpoint also restores the place in the prompts, the rollout in use and the reference."""
+        self.args.ignore_data_skip = True  # the prompt stream knows its own place
+        if isinstance(resume_from_checkpoint, str):
+            self.load_rollout_state(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Trainer's checkpoint plus the rollout state; a full disk costs the checkpoint, not the run."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with forgiving_disk(folder):
+            self.save_rollout_state(folder)
+            # Last, because trainer_state.json, which it ends with, marks a checkpoint as whole.
+            super()._save_checkpoint(model, trial)
+
+    def save_rollout_state(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {"stream": self.stream.state_dict(), "buffer": self.buffer.state_dict(), "num_tokens": self.num_tokens}
+        (folder / STATE_FILE.format(rank=self.accelerator.process_index)).write_text(json.dumps(state))
+        if self.args.sync_ref_model and self.accelerator.is_main_process:
+            self.accelerator.unwrap_model(self.reference).save_pretrained(folder / "reference")
+
+    def load_rollout_state(self, folder: str) -> None:
+        """Raises ValueError when the checkpoint is not of this run's shape: ranks, data, batch settings."""
+        path = Path(folder) / STATE_FILE.format(rank=self.accelerator.process_index)
+        ranks = len(list(Path(folder).glob(STATE_FILE.format(rank="*"))))
+        if ranks != self.accelerator.num_processes:
+            raise ValueError(
+                f"{folder} was written by {ranks} rank(s) and this run has {self.accelerator.num_processes}; "
+                "resume with as many processes as the run that was cut off"
+            )
+        state = json.loads(path.read_text())
+        self.stream.load_state_dict(state["stream"])
+        self.buffer.load_state_dict(state["buffer"])
+        self.num_tokens = state["num_tokens"]
+        if self.args.sync_ref_model:
+            saved = load_policy(str(Path(folder) / "reference"), self.args)
+            self.accelerator.unwrap_model(self.reference).load_state_dict(saved.state_dict())
+
+    @torch.no_grad()
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Mean rewards on the evaluation set: `num_generations_eval` samples a prompt at R1's evaluation settings, and
+        greedy. Keys: eval_rewards/<name>/mean, eval_greedy/<name>, eval_completions/mean_length."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
+        k = self.args.num_generations_eval or self.args.num_generations
+        stream = PromptStream(len(dataset), k, self.args.seed, shuffle=False)
+        draws = stream.draw(len(dataset))[rank::ranks]
+        greedy = SamplingConfig(max_new_tokens=self.args.max_completion_length, temperature=0)
+        metrics = {}
+        for kind, config, picked in (
+            ("sampled", self.args.eval_sampling_config, draws),
+            ("greedy", greedy, [Draw(draw.index, draw.seeds[:1]) for draw in draws]),
+        ):
+            groups = self.sample(dataset, picked, config)
+            self.score(groups)
+            lengths = gather_object([len(c.token_ids) for g in groups for c in g.completions])
+            for name in self.reward_names:
+                values = [v for v in gather_object([v for g in groups for v in g.rewards[name]]) if v is not None]
+                key = f"rewards/{name}/mean" if kind == "sampled" else f"greedy/{name}"
+                metrics[f"{metric_key_prefix}_{key}"] = sum(values) / max(len(values), 1)
+            if kind == "sampled":
+                metrics[f"{metric_key_prefix}_completions/mean_length"] = sum(lengths) / max(len(lengths), 1)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    # ------------------------------------------------------------------ what a run shows
+
+    def record_rollout(self, groups: Sequence[Group], sampling_seconds: float, scoring_seconds: float) -> None:
+        """Metrics of a rollout over all ranks, under TRL's names (docs/metrics.md)."""
+        shared = gather_object([_summary(group) for group in groups])
+        lengths = [n for group in shared for n in group["lengths"]]
+        finished = [n for group in shared for n, cut in zip(group["lengths"], group["truncated"]) if not cut]
+        totals = [t for group in shared for t, live in zip(group["totals"], group["live"]) if live]
+        self.num_tokens += sum(lengths) + sum(group["prompt_length"] * len(group["lengths"]) for group in shared)
+        metrics = {
+            "num_tokens": self.num_tokens,
+            "completions/mean_length": _mean(lengths),
+            "completions/min_length": min(lengths),
+            "completions/max_length": max(lengths),
+            "completions/mean_terminated_length": _mean(finished),
+            "completions/clipped_ratio": 1 - len(finished) / len(lengths),
+            "reward": _mean(totals),
+            "reward_std": _mean([_std(group["totals"], group["live"]) for group in shared]),
+            "frac_reward_zero_std": _mean([not group["teaches"] for group in shared]),
+            "frac_masked": _mean([not live for group in shared for live in group["live"]]),
+            "time/sample": sampling_seconds,
+            "time/score": scoring_seconds,
+            "tokens_per_second": sum(lengths) / max(sampling_seconds, 1e-9),
+        }
+        for name in self.reward_names:
+            values = [v for group in shared for v in group["rewards"][name] if v is not None]
+            metrics[f"rewards/{name}/mean"] = _mean(values)
+            metrics[f"rewards/{name}/std"] = _std(values, [True] * len(values))
+        self.keep(metrics)
+
+    def record_update(self, statistics: dict[str, Tensor], seconds: float) -> None:
+        """Metrics of an update, summed over packs and ranks before they are divided."""
+        names = sorted(statistics)
+        sums = self.accelerator.reduce(torch.stack([statistics[name].double() for name in names]), "sum").tolist()
+        totals = dict(zip(names, sums))
+        entropy_sum = totals.pop("entropy_sum")
+        metrics = mean_statistics(totals) | {"step_time": seconds, "time/update": seconds}
+        if totals["num_tokens"]:
+            metrics["entropy"] = entropy_sum / totals["num_tokens"]
+        self.keep(metrics)
+
+    @torch.no_grad()
+    def entropy(self, entropy: Tensor, pack: Pack) -> dict[str, Tensor]:
+        return {"entropy_sum": (entropy.float() * pack.loss_inputs.mask).sum()}
+
+    def keep(self, metrics: dict[str, float]) -> None:
+        """Hold metrics until the next log line, which shows their means."""
+        for name, value in metrics.items():
+            self._sums[name] += value
+            self._counts[name] += 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Trainer's log line with the metrics kept since the last one."""
+        if "loss" in logs:
+            logs = logs | {name: self._sums[name] / self._counts[name] for name in self._sums}
+            if "num_tokens" in logs:
+                logs["num_tokens"] = self.num_tokens
+            if "time/sample" in logs:
+                logs["time/update"] -= (logs["time/sample"] + logs["time/score"]) * self._counts["time/sample"] / self._counts["time/update"]
+            self._sums.clear()
+            self._counts.clear()
+        super().log(logs, start_time)
+
+    def _call_on_rollout(self, groups: list[Group]) -> None:
+        for callback in self.callback_handler.callbacks:
+            if on_rollout := getattr(callback, "on_rollout", None):
+                on_rollout(self.args, self.state, self.control, groups=groups)
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict]) -> list[int]:
+    """Token ids of a prompt: plain text as it is, a conversation through the tokenizer's chat template."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt, add_special_tokens=True)["input_ids"]
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
+def _as_message(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _num_tokens(groups: Sequence[Group], mask_truncated: bool) -> int:
+    """Trained tokens of these groups, of those that teach nothing too."""
+    return sum(
+        len(completion.token_ids)
+        for group in groups
+        for completion, trained in zip(group.completions, trained_mask(group, mask_truncated))
+        if trained
+    )
+
+
+def _summary(group: Group) -> dict[str, Any]:
+    return {
+        "lengths": [len(c.token_ids) for c in group.completions],
+        "truncated": [c.truncated for c in group.completions],
+        "prompt_length": len(group.prompt_ids),
+        "rewards": group.rewards,
+        "totals": group.totals,
+        "live": group.live,
+        "teaches": group.teaches,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _std(values: Sequence[float], live: Sequence[bool]) -> float:
+    """Sample std (count - 1) of the live values; 0 for fewer than two."""
+    kept = [value for value, alive in zip(values, live) if alive]
+    if len(kept) < 2:
+        return 0.0
+    mean = _mean(kept)
+    return math.sqrt(sum((value - mean) ** 2 for value in kept) / (len(kept) - 1))
+
+

@@ -1,0 +1,99 @@
+"""The accuracy reward: 1 if the marked answer is the gold answer, 0 if not (DeepSeek-R1, Nature version, section
+"Reward design").
+
+None means that the reward does not apply: the row has no gold answer, or an unreadable one. Such a completion is
+masked, as in TRL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rewards.checking import Case, check_many
+from rewards.extraction import extract_answer, extract_lenient
+from rewards.texts import with_prefill
+from rewards.verdicts import Verdict
+
+
+def accuracy_reward(
+    prompts: Sequence,
+    completions: Sequence,
+    answer: Sequence | None = None,
+    solution: Sequence | None = None,
+    task: Sequence[str | None] | None = None,
+    numbers: Sequence[Sequence[int] | None] | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """1.0 for a right answer where training wants it marked (rewards.extraction, strict), 0.0 for anything else the
+    model caused.
+
+    The gold answers come in the column `answer`, or `solution` as in TRL's and open-r1's data sets; `task` and
+    `numbers` may be missing. Other columns are ignored. Raises ValueError when neither gold column came or a column has
+    another length.
+
+    >>> accuracy_reward(["6*7?"] * 2, ["<think>.</think><answer>42</answer>", "42"], answer=["42"] * 2)
+    [1.0, 0.0]
+    """
+    verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers)
+    return [None if verdict is None else verdict.reward for verdict in verdicts]
+
+
+def lenient_accuracy(
+    prompts: Sequence,
+    completions: Sequence,
+    answer: Sequence | None = None,
+    solution: Sequence | None = None,
+    task: Sequence[str | None] | None = None,
+    numbers: Sequence[Sequence[int] | None] | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """1.0 where a completion settles on the right answer, marked or not. For evaluation only.
+
+    It tells what a base model can do from what it formats: a base that ignores the tags scores 0 by `accuracy_reward`.
+    Never train on it: it guesses where the answer stands, so it can be satisfied without marking anything and by texts
+    that only look settled, and the strict reward would no longer teach the model to say which of its numbers is the
+    answer.
+
+    >>> lenient_accuracy(["6*7?"] * 2, ["It is 42.", "It is 42, no: 43."], answer=["42"] * 2, task=["arithmetic"] * 2)
+    [1.0, 0.0]
+    """
+    verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers, extract=extract_lenient)
+    return [None if verdict is None else verdict.reward for verdict in verdicts]
+
+
+def extract_strict(completion: str, task: str | None) -> str | None:
+    return extract_answer(completion)
+
+
+def accuracy_verdicts(
+    prompts: Sequence,
+    completions: Sequence,
+    answer: Sequence | None = None,
+    solution: Sequence | None = None,
+    task: Sequence[str | None] | None = None,
+    numbers: Sequence[Sequence[int] | None] | None = None,
+    extract: Callable[[str, str | None], str | None] = extract_strict,
+) -> list[Verdict | None]:
+    """The verdicts behind the rewards, for counting and for reports; None where the row has no gold answer."""
+    golds = answer if answer is not None else solution
+    if golds is None:
+        raise ValueError(
+            "the accuracy reward found no gold answers: neither a column 'answer' nor a column 'solution' came; "
+            "name the data set's gold column one of these"
+        )
+    size = len(completions)
+    for name, column in (("prompts", prompts), ("answer or solution", golds), ("task", task), ("numbers", numbers)):
+        if column is not None and len(column) != size:
+            raise ValueError(f"{size} completions need as many values in {name!r}, got {len(column)}")
+    tasks: Sequence[str | None] = task if task is not None else [None] * size
+    sets: Sequence[Sequence[int] | None] = numbers if numbers is not None else [None] * size
+    texts = [with_prefill(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    rows = [index for index in range(size) if golds[index] is not None]
+    cases = [
+        Case(gold=str(golds[i]), answer=extract(texts[i], tasks[i]), task=tasks[i], numbers=tuple(sets[i] or ()))
+        for i in rows
+    ]
+    verdicts: list[Verdict | None] = [None] * size
+    for index, verdict in zip(rows, check_many(cases), strict=True):
+        verdicts[index] = verdict
+    return verdicts

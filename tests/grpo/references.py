@@ -1,0 +1,102 @@
+"""Scalar references for advantages and losses: plain loops over floats, written from the papers, sharing no code."""
+
+import math
+from itertools import combinations
+
+
+def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
+    """rewards: rows of floats; live: rows of bools. Bessel's std plus eps, as in TRL; 0 where not live."""
+    live = live or [[True] * len(row) for row in rewards]
+    every = [r for row, row_live in zip(rewards, live) for r, alive in zip(row, row_live) if alive]
+    out = []
+    for row, row_live in zip(rewards, live):
+        alive = [r for r, is_live in zip(row, row_live) if is_live]
+        if len(alive) < 2 or max(alive) == min(alive):
+            out.append([0.0] * len(row))
+            continue
+        mean = sum(alive) / len(alive)
+        divisor = {"group": _std(alive) + eps, "batch": _std(every) + eps, "none": 1.0}[scale]
+        out.append([(r - mean) / divisor if is_live else 0.0 for r, is_live in zip(row, row_live)])
+    return out
+
+
+def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg):
+    """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row."""
+    total = 0.0
+    for i in range(len(policy)):
+        tokens = [t for t in range(len(policy[i])) if mask[i][t]]
+        if not tokens:
+            continue
+        log_ratios = {t: policy[i][t] - old[i][t] for t in tokens}
+        if cfg.importance_sampling_level == "sequence":
+            mean = sum(log_ratios.values()) / len(tokens)
+            log_ratios = dict.fromkeys(tokens, mean)
+        row = 0.0
+        for t in tokens:
+            ratio = math.exp(log_ratios[t])
+            row -= _surrogate(ratio, advantages[i], cfg)
+            if cfg.beta:
+                kl = math.exp(ref[i][t]) / math.exp(policy[i][t]) - math.log(math.exp(ref[i][t] - policy[i][t])) - 1
+                row += cfg.beta * kl * (ratio if cfg.use_bias_correction_kl else 1.0)
+        total += row / len(tokens) if cfg.loss_type == "grpo" else row
+    if cfg.loss_type == "grpo":
+        return total / divisors.num_rows
+    if cfg.loss_type == "bnpo":
+        return total / divisors.num_tokens
+    if cfg.loss_type == "dapo":
+        return total / divisors.rollout_tokens_per_update
+    return total / (divisors.num_rows * cfg.max_completion_length)
+
+
+def numeric_gradient(function, rows, step=1e-5):
+    """Central differences of function(rows) over every float of rows, in the same layout."""
+
+    def moved(i, j, by):
+        return function([[x + by * (a == i and b == j) for b, x in enumerate(row)] for a, row in enumerate(rows)])
+
+    return [
+        [(moved(i, j, step) - moved(i, j, -step)) / (2 * step) for j in range(len(row))] for i, row in enumerate(rows)
+    ]
+
+
+def enumerated_pass_at_k(correct, k):
+    """Share of the k-subsets of one problem's samples that hold a right one, by listing them all."""
+    subsets = list(combinations(correct, k))
+    return sum(any(subset) for subset in subsets) / len(subsets)
+
+
+def exact_binomial_interval(successes, n, level=0.95):
+    """Clopper and Pearson (1934): the success rates that make neither tail rarer than (1 - level) / 2."""
+    tail = (1 - level) / 2
+
+    def at_most(p, count):
+        return sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(count + 1))
+
+    low = 0.0 if successes == 0 else _bisect(lambda p: 1 - at_most(p, successes - 1) < tail)
+    high = 1.0 if successes == n else _bisect(lambda p: at_most(p, successes) > tail)
+    return low, high
+
+
+def _surrogate(ratio, advantage, cfg):
+    """The clipped objective case by case, as PPO describes it in words: no min, no clamp."""
+    highest = 1 + (cfg.epsilon if cfg.epsilon_high is None else cfg.epsilon_high)
+    if advantage >= 0:
+        return highest * advantage if ratio > highest else ratio * advantage
+    if ratio < 1 - cfg.epsilon:
+        return (1 - cfg.epsilon) * advantage
+    if cfg.delta is not None and ratio > cfg.delta:
+        return cfg.delta * advantage
+    return ratio * advantage
+
+
+def _std(values):
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _bisect(is_below):
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below(middle) else (low, middle)
+    return low
