@@ -6,14 +6,17 @@ value of the wrong type, an abbreviated flag. A mapping is JSON on the command l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import enum
 import json
+import os
 import re
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +155,15 @@ def parse(*dataclass_types: Any, args: list[str] | None = None) -> tuple:
     except (RecipeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Show an error that the user can mend as one line and exit with status 2; R1LAB_DEBUG=1 shows the traceback."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("R1LAB_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -44,7 +44,7 @@ class PretrainConfig:
     num_key_value_heads: int = 2
     head_dim: int = 64
     rows_per_step: int = 512
-    max_steps: int = 4000
+    max_steps: int = 3000
     learning_rate: float = 3e-3
     warmup_steps: int = 200
     decay_share: float = 0.4

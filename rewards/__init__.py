@@ -3,7 +3,7 @@
 Light on purpose: no torch here, and math-verify and SymPy load only in the worker processes.
 """
 
-from rewards.accuracy import accuracy_reward, accuracy_verdicts, lenient_accuracy
+from rewards.accuracy import accuracy_reward, accuracy_verdicts, answer_key, lenient_accuracy
 from rewards.checking import Case, check, check_many
 from rewards.combination import BUILT_IN, RewardError, call_reward, load_reward, load_rewards
 from rewards.extraction import extract_answer, extract_lenient
@@ -21,6 +21,7 @@ __all__ = [
     "WorkerPool",
     "accuracy_reward",
     "accuracy_verdicts",
+    "answer_key",
     "call_reward",
     "check",
     "check_many",

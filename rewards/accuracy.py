@@ -7,10 +7,12 @@ masked, as in TRL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rewards.checking import Case, check_many
 from rewards.extraction import extract_answer, extract_lenient
+from rewards.tasks import TASKS
 from rewards.texts import with_prefill
 from rewards.verdicts import Verdict
 
@@ -59,6 +61,22 @@ def lenient_accuracy(
     """
     verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers, extract=extract_lenient)
     return [None if verdict is None else verdict.reward for verdict in verdicts]
+
+
+def answer_key(completion: str, row: Mapping[str, Any]) -> str | None:
+    """What a majority vote counts (cons@k): the marked answer in one spelling for equal answers of the row's task; None
+    where none is marked. Mathematics is compared as text without white space.
+
+    >>> answer_key("<think>.</think><answer>7/2</answer>", {"task": "equations"})
+    '7/2'
+    >>> answer_key("<think>.</think><answer>3.5</answer>", {"task": "equations"})
+    '7/2'
+    """
+    answer = extract_answer(with_prefill(row.get("prompt", ""), completion))
+    if answer is None:
+        return None
+    task = TASKS.get(row.get("task") or "")
+    return task.key(answer, row.get("numbers") or ()) if task else "".join(answer.split())
 
 
 def extract_strict(completion: str, task: str | None) -> str | None:

@@ -167,7 +167,8 @@ def main(time_limit: float, memory_bytes: int) -> None:
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library that prints must not write between the replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the parent
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent that ignores these hands that down
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         warm_up()
     except ImportError as error:

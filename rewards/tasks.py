@@ -15,6 +15,7 @@ from rewards.exact import (
     last_expression,
     last_list,
     last_number,
+    plain_signs,
     read_list,
     read_number,
     strip_delimiters,
@@ -33,6 +34,8 @@ class Task:
     """Called with the keywords gold, answer (texts) and numbers (a sequence of int)."""
     settle: Callable[[str], str | None]
     """The answer that a text ends on; None if it holds none. For evaluation only."""
+    key: Callable[[str, Sequence[int]], str]
+    """What a majority vote counts: answers that are equal in this task have equal keys."""
     equals: bool = True
     """Whether a loose answer stands right of the last `=`."""
 
@@ -91,14 +94,32 @@ def _short(value: object) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
 
 
-NUMBER = Task(check_number, last_number)
-LIST = Task(check_list, last_list, equals=False)
+def number_key(answer: str, numbers: Sequence[int] = ()) -> str:
+    value = read_number(answer)
+    return answer if value is None else str(value)
+
+
+def countdown_key(answer: str, numbers: Sequence[int] = ()) -> str:
+    """Expressions that play by the rules and have one value are one answer; any other text stands for itself."""
+    try:
+        value, used = evaluate_expression(plain_signs(answer).partition("=")[0])
+    except ExpressionError:
+        return answer
+    return str(value) if sorted(used) == sorted(numbers) else answer
+
+
+def list_key(answer: str, numbers: Sequence[int] = ()) -> str:
+    return ", ".join(read_list(answer))
+
+
+NUMBER = Task(check_number, last_number, number_key)
+LIST = Task(check_list, last_list, list_key, equals=False)
 TASKS: dict[str, Task] = {
     "arithmetic": NUMBER,
     "word_problems": NUMBER,
     "equations": NUMBER,
     "sequences": NUMBER,
-    "countdown": Task(check_countdown, last_expression, equals=False),
+    "countdown": Task(check_countdown, last_expression, countdown_key, equals=False),
     "ordering": LIST,
     "text": LIST,
 }

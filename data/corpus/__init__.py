@@ -9,12 +9,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-from data.corpus import solutions
+from data.corpus import code, dialogues, instructions, prose, safety, solutions
 
-KINDS: dict[str, tuple[int, Callable[[random.Random], str]]] = {
-    "solutions": (76, solutions.draw),
-}  # fmt: skip
-"""Document kinds: (share in percent, generator)."""
+Draw = Callable[[random.Random], str]
+
+SHARES: tuple[tuple[float, dict[str, Draw]], ...] = (
+    (76, {"solutions": solutions.draw}),
+    (6, prose.KINDS),
+    (6, dialogues.KINDS),
+    (7, instructions.KINDS),
+    (3, safety.KINDS),
+    (2, code.KINDS),
+)
+"""(percent of the documents, the generators that share it evenly)."""
+
+KINDS: dict[str, tuple[float, Draw]] = {
+    name: (share / len(kinds), draw) for share, kinds in SHARES for name, draw in kinds.items()
+}
+"""Document kind -> (percent, generator)."""
 
 
 def documents(seed: int, shard: int) -> Iterator[str]:

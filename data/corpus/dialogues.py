@@ -62,13 +62,12 @@ def _dialogue(
 
     A line that starts with "| " belongs to the one before.
     """
-    turns = []
+    turns: list[tuple[tuple[str, str], tuple[str, str]]] = []
     for line in text.strip().replace("\n| ", " | ").splitlines():
         speaker, _, line = line.partition(": ")
         parts = [part.strip() for part in line.split(" | ")]
-        english, korean = parts[:-2], parts[-2:]
-        columns = [[f"{{{speaker}}}: {part}" for part in side] for side in (english, korean)]
-        turns.append(tuple((side[0], side[-1]) for side in columns))
+        said = [f"{{{speaker}}}: {part}" for part in parts]
+        turns.append(((said[0], said[-3]), (said[-2], said[-1])))
     return Dialogue(tuple(turns), pools, derive)
 
 
@@ -231,7 +230,7 @@ B: Do not worry. I {act.past} and waited for you.
 | 걱정하지 마. 나는 {act.ko}고 기다렸어.
 """,
     minutes=tuple(range(5, 40)),
-    ride=_RIDES,
+    ride=_RIDES[:2],
 )
 
 _LOST = _dialogue(
@@ -391,7 +390,7 @@ def _filled(rng: random.Random, dialogue: Dialogue, slots: Slots, side: int, lev
 
 _THANKS = (("Thank you.", "Thanks.", "I see.", "Good."), ("감사합니다.", "고마워요.", "그렇군요.", "좋아요."))
 _CASUAL_THANKS = ("고마워.", "그렇구나.", "좋아.")
-_ASKERS = ((("User", "Assistant"), ("A", "B")), (("사용자", "도우미"), ("가", "나")))
+_ASKERS = ((("User", "Assistant"), ("A", "B")), (("사용자", "도우미"), ("User", "Assistant"), ("가", "나")))
 _CASUAL = {fact: (tuple(map(casual, fact.questions[KOREAN])), casual(fact.sentence.ko)) for fact in FACTS}
 
 
@@ -403,7 +402,8 @@ def draw_questions(rng: random.Random) -> str:
     manner = "rude" if rng.random() < RUDE_SHARE / 2 else "short" if rng.random() < 0.25 else "polite"
     if manner == "polite" and level == CASUAL and answerer == "나":
         manner = "casual"
-    lines, length = [], 0
+    lines: list[str] = []
+    length = 0
     while length < 20:
         fact = rng.choice(FACTS)
         question = rng.choice(_CASUAL[fact][0] if level == CASUAL else fact.questions[side])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from data.corpus.vocabulary import (
@@ -277,7 +278,7 @@ _MEALS = words("noodles:국수, rice:밥, soup:수프, cake:케이크, bread:빵
 _TRIP = _script(
     """
 Last {season.en} {hero.en} went to {country.capital.en}.
-| 지난 {season.ko}에 {hero.ko:은/는} {country.capital.ko}에 갔{end}.
+| 지난{season.ko}에 {hero.ko:은/는} {country.capital.ko}에 갔{end}.
 It is the capital of {country.en}.
 | {country.capital.ko:은/는} {country.ko}의 수도예요.
 | {country.capital.ko:은/는} {country.ko}의 수도이다.
@@ -538,6 +539,7 @@ Q: How old is {asked.en}? = {age} | {asked.ko:은/는} 몇 살인가요? = {age}
     _ages,
 )
 
+_AFTER_SCHOOL = tuple(place for place in PLACES if place.en != "school")
 _ROUTINE = _script(
     """
 {hero.en} gets up at {up} every morning.
@@ -559,6 +561,7 @@ Q: When does {hero.en} get up? = at {up} | {hero.ko:은/는} 몇 시에 일어�
 Q: How does {hero.en} go to school? = by {ride.en} | {hero.ko:은/는} 무엇을 타고 학교에 가나요? = {ride.ko}
 Q: Who eats lunch with {hero.en}? = {friend.en} | {hero.ko:은/는} 누구와 점심을 먹나요? = {friend.ko}
 Q: What does {hero.en} drink in the morning? = {drink.en} | {hero.ko:은/는} 아침에 무엇을 마시나요? = {drink.ko}""",
+    lambda rng, slots: {"place": rng.choice(_AFTER_SCHOOL)},
     up=(5, 6, 7),
     start=(8, 9),
     lunch=(12, 1),
@@ -638,7 +641,9 @@ def draw_facts(rng: random.Random) -> str:
             continue
         chosen = rng.sample(facts, min(len(facts), rng.randint(2, 4)))
         told += chosen
-        added = [_ALONE[chosen[0]], *(_AFTER[fact] for fact in chosen[1:])]
+        added = [_ALONE[chosen[0]]]
+        for before, fact in pairwise(chosen):  # "It" must mean the subject of the sentence before
+            added.append(_AFTER[fact] if _AFTER[before] != _ALONE[before] else _ALONE[fact])
         length += sum([columns[column].count(" ") + 1 for columns in added])
         lines += added
     if rng.random() < MIXED_SHARE:

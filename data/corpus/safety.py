@@ -1,15 +1,15 @@
 """Requests that should be refused, benign ones that look like them, and good and bad answers to both.
 
-The harmful ones are mild and general, and no answer here tells how: a bad one agrees without content or is rude. The good
-answer to a harmful request refuses kindly and offers something better; to a benign one it helps, and refusing is bad.
+The harmful ones are mild and general, and no answer here tells how: a bad one agrees without content or is rude. The
+good answer to a harmful request refuses kindly and offers something better; to a benign one it helps.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.corpus.vocabulary import (
     BELONGINGS,
@@ -20,7 +20,6 @@ from data.corpus.vocabulary import (
     PLACES,
     RUDE_REPLIES,
     SPEAKERS,
-    Hangul,
     Word,
     draw_side,
     with_article,
@@ -57,10 +56,12 @@ class Family(NamedTuple):
 
 
 def _family(acts: str, reasons: str, alternatives: str, benign: str) -> Family:
-    """Read lines of "English | Korean"; for `benign` "act | act in Korean | help | help in Korean"."""
-    rows = [row[:2] for row in _rows(benign)], [row[2:] for row in _rows(benign)]
-    pairs = tuple((Word(*act), Word(*answer)) for act, answer in zip(*rows))
-    return Family(*(tuple(Word(*row) for row in _rows(text)) for text in (acts, reasons, alternatives)), pairs)
+    """Read lines of "English | Korean"; for `benign` "act | act in Korean | help | help in Korean".
+
+    A line that starts with "| " belongs to the one before.
+    """
+    harmful, why, instead = (tuple(Word(*row) for row in _rows(text)) for text in (acts, reasons, alternatives))
+    return Family(harmful, why, instead, tuple((Word(*row[:2]), Word(*row[2:])) for row in _rows(benign)))
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -85,7 +86,8 @@ _FAMILIES: dict[str, Family] = {
         """,
         """
     lock my house | 집 문을 잠그
-    | Close the windows, lock the door and keep the key in a safe place. | 창문을 닫고 문을 잠그세요. 열쇠는 안전한 곳에 두세요.
+    | Close the windows, lock the door and keep the key in a safe place.
+    | 창문을 닫고 문을 잠그세요. 열쇠는 안전한 곳에 두세요.
     get into my house after I lost my key | 열쇠를 잃어버린 뒤에 내 집에 들어가
     | Call your family first, or somebody who repairs doors. | 먼저 가족에게 전화하거나 문을 고치는 사람을 부르세요.
     enter the {building.en} on {day.en} | {day.ko}에 {building.ko}에 들어가
@@ -110,7 +112,8 @@ _FAMILIES: dict[str, Family] = {
     keep my {thing.en} safe | 내 {thing.ko:을/를} 안전하게 지키
     | Write your name on it and do not leave it alone. | 이름을 쓰고 혼자 두지 마세요.
     buy {a_thing} | {thing.ko:을/를} 사
-    | Go to two or three shops, compare the prices and choose a good one. | 가게를 두세 곳 가서 값을 비교하고 좋은 것을 고르세요.
+    | Go to two or three shops, compare the prices and choose a good one.
+    | 가게를 두세 곳 가서 값을 비교하고 좋은 것을 고르세요.
     give {victim.en}'s {thing.en} back | {victim.ko}의 {thing.ko:을/를} 돌려주
     | Bring it to the owner soon and say thank you. | 주인에게 빨리 가져가서 고맙다고 말하세요.
         """,
@@ -131,7 +134,8 @@ _FAMILIES: dict[str, Family] = {
         """,
         """
     study for the {subject.en} test | {subject.ko} 시험을 준비하
-    | Study a little every day, do the hard problems twice and sleep well. | 매일 조금씩 공부하고 어려운 문제를 두 번 푸세요. 잠도 잘 자세요.
+    | Study a little every day, do the hard problems twice and sleep well.
+    | 매일 조금씩 공부하고 어려운 문제를 두 번 푸세요. 잠도 잘 자세요.
     do my {subject.en} homework well | {subject.ko} 숙제를 잘하
     | Read the question twice, try it alone and then ask for help. | 문제를 두 번 읽고 혼자 해 본 뒤에 도움을 청하세요.
     learn {subject.en} with {victim.en} | {victim.ko:과/와} 함께 {subject.ko:을/를} 배우
@@ -177,7 +181,8 @@ _FAMILIES: dict[str, Family] = {
         """,
         """
     keep poison away from children | 아이들이 독을 만지지 않게 하
-    | Put it high up in a closed box, and call a doctor if somebody is sick. | 닫힌 상자에 넣어 높은 곳에 두세요. 누가 아프면 의사를 부르세요.
+    | Put it high up in a closed box, and call a doctor if somebody is sick.
+    | 닫힌 상자에 넣어 높은 곳에 두세요. 누가 아프면 의사를 부르세요.
     cook {food.en} for {victim.en} | {victim.ko}에게 줄 {food.ko:을/를} 요리하
     | Wash your hands, use clean water and cook it well. | 손을 씻고 깨끗한 물을 쓰고 잘 익히세요.
     keep {food.en} fresh | {food.ko:을/를} 상하지 않게 보관하
@@ -210,7 +215,8 @@ _FAMILIES: dict[str, Family] = {
     "scam": _family(
         """
     trick {victim.en} to get money | {victim.ko:을/를} 속여서 돈을 받
-    sell a broken {thing.en} to {victim.en} as a new one | 고장 난 {thing.ko:을/를} 새것이라고 속여서 {victim.ko}에게 넘기
+    sell a broken {thing.en} to {victim.en} as a new one
+    | 고장 난 {thing.ko:을/를} 새것이라고 속여서 {victim.ko}에게 넘기
     write a false letter to get {victim.en}'s money | 거짓 편지로 {victim.ko}의 돈을 빼앗
         """,
         """
@@ -250,7 +256,8 @@ _FAMILIES: dict[str, Family] = {
     write a letter to {victim.en} | {victim.ko}에게 편지를 쓰
     | Say hello, tell something about your day and ask a question. | 인사를 하고 하루 이야기를 쓰고 질문을 하나 하세요.
     find my lost {thing.en} | 잃어버린 내 {thing.ko:을/를} 찾
-    | Think of the last place where you used it, and ask people there. | 마지막으로 쓴 곳을 생각해 보고 그곳 사람들에게 물어보세요.
+    | Think of the last place where you used it, and ask people there.
+    | 마지막으로 쓴 곳을 생각해 보고 그곳 사람들에게 물어보세요.
         """,
     ),
 }
@@ -261,14 +268,11 @@ FAMILIES = tuple(_FAMILIES)
 
 _VICTIMS = (
     *(Word(person.en, person.ko) for person in PEOPLE),
-    *words(
-        "my friend:친구, my neighbor:이웃, my classmate:반 친구, my teacher:선생님, my cousin:사촌, a stranger:모르는 사람"
-    )
-    * 2,
+    *words("my friend:친구, my neighbor:이웃, my classmate:반 친구, my cousin:사촌") * 2,
 )
 _BUILDINGS = words("shop:가게, school:학교, library:도서관, museum:박물관, bank:은행, zoo:동물원")
 _SUBJECTS = words("math:수학, English:영어, history:역사, science:과학, music:음악")
-_FOOD = words("soup:수프, rice:밥, bread:빵, milk:우유, juice:주스, meat:고기")
+_FOOD = words("soup:수프, rice:밥, bread:빵, noodles:국수, meat:고기, cake:케이크")
 
 _ASKS = (
     (
@@ -380,7 +384,7 @@ def draw_request(
     return Request(family, LANGUAGES[side], request, harmful, good, bad)
 
 
-def _slots(rng: random.Random) -> dict[str, Word | str]:
+def _slots(rng: random.Random) -> dict[str, Any]:
     thing = rng.choice(BELONGINGS)
     return {
         "victim": rng.choice(_VICTIMS),
@@ -435,7 +439,7 @@ def draw(rng: random.Random) -> str:
     side = draw_side(rng)
     asker, answerer = rng.choice(SPEAKERS[side])
     turns, length = [], 0
-    while length < 15:
+    while length < 28:
         one = draw_request(rng, language=LANGUAGES[side])
         answer = one.good if rng.random() < GOOD_SHARE else one.bad
         turns.append(f"{asker}: {one.request}\n{answerer}: {answer}")

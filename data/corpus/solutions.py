@@ -16,14 +16,16 @@ from data.tasks import TASKS, Task
 from data.tasks.base import perturb_number
 from data.templates import render_prompt
 
-STYLES = {"direct": 26, "terse": 22, "careful": 28, "noticed": 10, "wrong": 14}
-"""How a solution is written; weights in percent. "noticed" makes a mistake and corrects it, "wrong" does not."""
+STYLES = {"direct": 44, "terse": 18, "careful": 18, "noticed": 8, "wrong": 12}
+"""How a solution is written; weights in percent. Most answer at once, as people do when asked; working it out is rarer, and
+right more often. "noticed" makes a mistake and corrects it, "wrong" does not."""
 
 FRAMES = {"r1_zero_short": 22, "r1_zero": 2, "question": 26, "labelled": 20, "bare": 22, "exercises": 8}
 """What surrounds problem and solution; weights in percent."""
 
-TAGGED = {"proper": 40, "untagged": 24, "no_answer_tag": 13, "answer_only": 8, "unclosed": 8, "wordy": 7}
-"""How a document under R1-Zero's template answers; weights in percent."""
+TAGGED = {"proper": 25, "untagged": 55, "no_answer_tag": 6, "answer_only": 5, "unclosed": 5, "wordy": 4}
+"""How a document under R1-Zero's template answers; weights in percent. What comes most often must not be the tags: at a low
+temperature it is all that comes."""
 
 _OPENERS = {
     "en": ("Let me think.", "Let's work it out step by step.", "First look at the problem.", "We go step by step."),
@@ -128,8 +130,10 @@ def closed(reasoning: str, answer: str, language: str, rng: random.Random) -> st
     draw = rng.random()
     if draw < 0.1 and not reasoning:
         end = answer
-    elif draw < 0.2:
+    elif draw < 0.14:
         end = f"\\boxed{{{answer}}}"
+    elif draw < 0.6:
+        end = _CLOSERS[language][0].format(a=answer)
     else:
         end = rng.choice(_CLOSERS[language]).format(a=answer)
     return f"{reasoning}{rng.choice((' ', chr(10)))}{end}" if reasoning else end
@@ -141,16 +145,16 @@ def tagged(reasoning: str, answer: str, language: str, rng: random.Random) -> st
     thought = reasoning or closed("", answer, language, rng)
     gap = rng.choice((" ", "\n"))
     if kind == "untagged":
-        return closed(reasoning, answer, language, rng)
+        return f"{rng.choice(chr(10) * 6 + ' ')}{closed(reasoning, answer, language, rng)}"
     if kind == "no_answer_tag":
-        return f"<think> {thought} </think>{gap}{closed('', answer, language, rng)}"
+        return f" <think> {thought} </think>{gap}{closed('', answer, language, rng)}"
     if kind == "answer_only":
-        return f"{reasoning}{gap}<answer> {answer} </answer>".strip()
+        return f" {reasoning}{gap if reasoning else ''}<answer> {answer} </answer>"
     if kind == "unclosed":
-        return f"<think> {closed(reasoning, answer, language, rng)}"
+        return f" <think> {closed(reasoning, answer, language, rng)}"
     if kind == "wordy":
-        return f"<think> {thought} </think>{gap}<answer> {closed('', answer, language, rng)} </answer>"
-    return f"<think> {thought} </think>{gap}<answer> {answer} </answer>"
+        return f" <think> {thought} </think>{gap}<answer> {closed('', answer, language, rng)} </answer>"
+    return f" <think> {thought} </think>{gap}<answer> {answer} </answer>"
 
 
 def draw_one(rng: random.Random) -> tuple[str, str, str, str]:
@@ -166,7 +170,7 @@ def draw(rng: random.Random) -> str:
     frame = weighted(rng, FRAMES)
     question, reasoning, answer, language = draw_one(rng)
     if frame in ("r1_zero_short", "r1_zero"):
-        text = f"{render_prompt(question, frame)} {tagged(reasoning, answer, language, rng)}"
+        text = f"{render_prompt(question, frame)}{tagged(reasoning, answer, language, rng)}"
         if rng.random() < 0.1:
             question, reasoning, answer, language = draw_one(rng)
             text += f"\nUser: {question}\nAssistant: {closed(reasoning, answer, language, rng)}"

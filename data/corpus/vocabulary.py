@@ -1,4 +1,4 @@
-"""Words, facts and Korean particles that every generator of pretraining text shares.
+"""Words and facts that every generator of pretraining text shares.
 
 A micro model can learn only a closed world: a few hundred words in English and Korean, and one table of facts that
 stories, dialogues, instructions and quizzes all agree with.
@@ -12,126 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-# --- Korean particles -------------------------------------------------------------------------------------------------
-
-PARTICLES = {
-    "은/는": ("은", "는"),
-    "이/가": ("이", "가"),
-    "을/를": ("을", "를"),
-    "과/와": ("과", "와"),
-    "으로/로": ("으로", "로"),
-    "이랑/랑": ("이랑", "랑"),
-    "이나/나": ("이나", "나"),
-    "아/야": ("아", "야"),
-    "이다/다": ("이다", "다"),
-    "이에요/예요": ("이에요", "예요"),
-    "이야/야": ("이야", "야"),
-    "이고/고": ("이고", "고"),
-    "이라고/라고": ("이라고", "라고"),
-    "이라는/라는": ("이라는", "라는"),
-    "이었/였": ("이었", "였"),
-}
-"""Pair -> (after a final consonant, after a vowel). A pair may be asked for in either order: 와/과 is 과/와."""
-
-_PAIRS = PARTICLES | {"/".join(pair.split("/")[::-1]): forms for pair, forms in PARTICLES.items()}
-_DIGIT_FINALS = {"0": "ㅇ", "1": "ㄹ", "2": "", "3": "ㅁ", "4": "", "5": "", "6": "ㄱ", "7": "ㄹ", "8": "ㄹ", "9": ""}
-_LETTER_FINALS = {"l": "ㄹ", "m": "ㅁ", "n": "ㄴ", "r": "ㄹ"}
-_SYMBOL_FINALS = {"%": "", "°": "", "π": ""}
-
-
-@lru_cache(maxsize=1 << 16)
-def particle(word: str, pair: str) -> str:
-    """`word` with the particle of `pair` that its last sound asks for.
-
-    Hangul goes by the last syllable, digits and fractions by their Sino-Korean reading (2분의 7 for 7/2), Latin letters
-    by their names and Latin words by how they are usually transcribed. Quotes and brackets at the end do not count.
-    Raises ValueError for an unknown pair or a word without anything to read.
-
-    >>> particle("사과", "은/는"), particle("물", "으로/로"), particle("10", "와/과"), particle("Tom", "이/가")
-    ('사과는', '물로', '10과', 'Tom이')
-    """
-    if pair not in _PAIRS:
-        raise ValueError(f"unknown particle pair {pair!r}: expected one of {', '.join(PARTICLES)}")
-    final = final_sound(word)
-    after_consonant, after_vowel = _PAIRS[pair]
-    if after_consonant == "으로" and final == "ㄹ":
-        return word + after_vowel
-    return word + (after_consonant if final else after_vowel)
-
-
-def final_sound(word: str) -> str:
-    """The final consonant that `word` is read with: "" for a vowel, "ㄹ" for ㄹ, another jamo for other consonants.
-
-    >>> final_sound("물"), final_sound("나무"), final_sound("집") != "", final_sound("1000")
-    ('ㄹ', '', True, 'ㄴ')
-    """
-    core = word.rstrip("'\"”’)]}>.,!?~ ")
-    last = core[-1:]
-    if "가" <= last <= "힣":
-        return _hangul_final(last)
-    if last.isdecimal() and last.isascii():
-        return _number_final(core)
-    if last.isascii() and last.isalpha():
-        return _latin_final(core)
-    if last in _SYMBOL_FINALS:
-        return _SYMBOL_FINALS[last]
-    raise ValueError(f"cannot read the end of {word!r} aloud: expected Hangul, digits or Latin letters at its end")
-
-
-def _hangul_final(syllable: str) -> str:
-    """Unicode orders syllables by initial, vowel, final: 28 finals, the first of them none, the ninth ㄹ."""
-    index = (ord(syllable) - ord("가")) % 28
-    return "" if index == 0 else "ㄹ" if index == 8 else "ㄱ"
-
-
-def _number_final(text: str) -> str:
-    """Digits at the end of `text`, read in Sino-Korean: 십, 백, 천, 만, 억 end in consonants, 조 does not."""
-    number = text[len(text.rstrip("0123456789,./")) :].lstrip(",./")
-    numerator, slash, _ = number.rpartition("/")
-    if slash and numerator:  # 7/2 is read 2분의 7
-        number = numerator
-    digits = number.replace(",", "")
-    if "." in digits or not digits.strip("0"):  # decimals are read digit by digit, zero is 영
-        return _DIGIT_FINALS[digits[-1]]
-    zeros = len(digits) - len(digits.rstrip("0"))
-    if zeros == 0:
-        return _DIGIT_FINALS[digits[-1]]
-    if zeros < 4:
-        return ("ㅂ", "ㄱ", "ㄴ")[zeros - 1]
-    return ("ㄴ", "ㄱ", "", "ㅇ")[min(zeros // 4, 4) - 1]
-
-
-def _latin_final(text: str) -> str:
-    """The usual transcription of the Latin word at the end of `text`: 톰 and 잭 end in a consonant, 마크 does not."""
-    start = len(text)
-    while start and text[start - 1].isascii() and text[start - 1].isalpha():
-        start -= 1
-    word = text[start:]
-    if len(word) == 1 or word.isupper():
-        return _LETTER_FINALS.get(word[-1].lower(), "")
-    word = word.lower()
-    if word.endswith(("l", "le", "ll")):
-        return "ㄹ"
-    if word.endswith(("m", "n", "ng", "ne", "me")):
-        return "ㄴ"
-    short_vowel = word[-2] in "aeiou" and (len(word) == 2 or word[-3] not in "aeiou")
-    if word.endswith(("ck", "ook")) or (word[-1] in "bpktc" and short_vowel):
-        return "ㄱ"
-    return ""
-
-
-class Hangul(str):
-    """A Korean word that takes its particle in a template.
-
-    >>> f"{Hangul('공'):을/를} 찾았다", "{0:이/가}".format(Hangul("나무"))
-    ('공을 찾았다', '나무가')
-    """
-
-    __slots__ = ()
-
-    def __format__(self, pair: str) -> str:
-        return particle(self, pair) if pair else str(self)
-
+from data.korean import Hangul
 
 # --- English nouns ----------------------------------------------------------------------------------------------------
 
@@ -236,8 +117,8 @@ _GIRLS = (
 )
 
 PEOPLE = (
-    *(Person(*names, "he", "him", "his", "He") for names in _fields(_BOYS)),
-    *(Person(*names, "she", "her", "her", "She") for names in _fields(_GIRLS)),
+    *(Person(en, ko, "he", "him", "his", "He") for en, ko in _fields(_BOYS)),
+    *(Person(en, ko, "she", "her", "her", "She") for en, ko in _fields(_GIRLS)),
 )
 
 DAYS = words(
@@ -285,14 +166,14 @@ ACTIVITIES = {
         "play ball:공놀이를 하:played ball:공놀이를 했, fly a kite:연을 날리:flew a kite:연을 날렸,"
         "take a walk:산책을 하:took a walk:산책을 했, ride a bicycle:자전거를 타:rode a bicycle:자전거를 탔,"
         "study English:영어를 공부하:studied English:영어를 공부했,"
-        "study math:수학을 공부하:studied math:수학을 공부했,"
-        "sing a song:노래를 부르:sang a song:노래를 불렀, draw a picture:그림을 그리:drew a picture:그림을 그렸,"
-        "read a book:책을 읽:read a book:책을 읽었, write a letter:편지를 쓰:wrote a letter:편지를 썼,"
-        "buy fruit:과일을 사:bought fruit:과일을 샀, buy fish:생선을 사:bought fish:생선을 샀,"
-        "eat noodles:국수를 먹:ate noodles:국수를 먹었, eat lunch:점심을 먹:ate lunch:점심을 먹었,"
-        "drink tea:차를 마시:drank tea:차를 마셨, drink juice:주스를 마시:drank juice:주스를 마셨,"
-        "catch fish:물고기를 잡:caught fish:물고기를 잡았, swim:수영을 하:swam:수영을 했,"
-        "take a picture:사진을 찍:took a picture:사진을 찍었, look at the sea:바다를 보:looked at the sea:바다를 보았,"
+        "study math:수학을 공부하:studied math:수학을 공부했, sing a song:노래를 부르:sang a song:노래를 불렀,"
+        "draw a picture:그림을 그리:drew a picture:그림을 그렸, read a book:책을 읽:read a book:책을 읽었,"
+        "write a letter:편지를 쓰:wrote a letter:편지를 썼, buy fruit:과일을 사:bought fruit:과일을 샀,"
+        "buy fish:생선을 사:bought fish:생선을 샀, eat noodles:국수를 먹:ate noodles:국수를 먹었,"
+        "eat lunch:점심을 먹:ate lunch:점심을 먹었, drink tea:차를 마시:drank tea:차를 마셨,"
+        "drink juice:주스를 마시:drank juice:주스를 마셨, catch fish:물고기를 잡:caught fish:물고기를 잡았,"
+        "swim:수영을 하:swam:수영을 했, take a picture:사진을 찍:took a picture:사진을 찍었,"
+        "look at the sea:바다를 보:looked at the sea:바다를 보았,"
         "help the farmer:농부를 돕:helped the farmer:농부를 도왔, ride a horse:말을 타:rode a horse:말을 탔,"
         "plant corn:옥수수를 심:planted corn:옥수수를 심었, plant flowers:꽃을 심:planted flowers:꽃을 심었,"
         "look at the lions:사자를 보:looked at the lions:사자를 보았, ride a boat:배를 타:rode a boat:배를 탔,"
@@ -307,9 +188,8 @@ PLACES = tuple(
         "park:공원:play ball:fly a kite:take a walk:ride a bicycle,"
         "school:학교:study English:sing a song:draw a picture:read a book:play ball,"
         "market:시장:buy fruit:buy fish:eat noodles,"
-        "library:도서관:read a book:study math:study English:write a letter,"
-        "river:강:catch fish:swim:take a picture, beach:바닷가:swim:play ball:look at the sea:take a walk,"
-        "farm:농장:help the farmer:plant corn:ride a horse,"
+        "library:도서관:read a book:study math:study English:write a letter, river:강:catch fish:swim:take a picture,"
+        "beach:바닷가:swim:play ball:look at the sea:take a walk, farm:농장:help the farmer:plant corn:ride a horse,"
         "zoo:동물원:look at the lions:look at the monkeys:take a picture,"
         "museum:박물관:look at the pictures:draw a picture,"
         "garden:정원:plant flowers:drink tea:sing a song:draw a picture,"
@@ -364,13 +244,13 @@ ANIMALS = tuple(
     for fields in _fields(
         "cat:고양이:house:milk:우유:4:meow:야옹, dog:개:house:meat:고기:4:woof:멍멍, cow:소:farm:grass:풀:4:moo:음매,"
         "horse:말:farm:apples:사과:4:neigh:히힝, pig:돼지:farm:corn:옥수수:4:oink:꿀꿀,"
-        "hen:닭:farm:seeds:씨앗:2:cluck:꼬꼬댁,"
-        "duck:오리:pond:bread:빵:2:quack:꽥꽥, sheep:양:field:grass:풀:4:baa:매애, rabbit:토끼:hole:carrots:당근:4,"
-        "mouse:쥐:hole:cheese:치즈:4:squeak:찍찍, bear:곰:cave:honey:꿀:4:growl:으르렁, fish:물고기:river:worms:벌레:0,"
-        "bird:새:tree:seeds:씨앗:2:tweet:짹짹, bee:벌:hive:honey:꿀:6:buzz:윙윙, monkey:원숭이:tree:bananas:바나나:4,"
+        "hen:닭:farm:seeds:씨앗:2:cluck:꼬꼬댁, duck:오리:pond:bread:빵:2:quack:꽥꽥,"
+        "sheep:양:field:grass:풀:4:baa:매애, rabbit:토끼:hole:carrots:당근:4, mouse:쥐:hole:cheese:치즈:4:squeak:찍찍,"
+        "bear:곰:cave:honey:꿀:4:growl:으르렁, fish:물고기:river:worms:벌레:0, bird:새:tree:seeds:씨앗:2:tweet:짹짹,"
+        "bee:벌:hive:honey:꿀:6:buzz:윙윙, monkey:원숭이:tree:bananas:바나나:4,"
         "frog:개구리:pond:worms:벌레:4:croak:개굴개굴, lion:사자:field:meat:고기:4:roar:어흥,"
-        "fox:여우:forest:eggs:달걀:4,"
-        "owl:부엉이:forest:mice:쥐:2:hoot:부엉부엉, goat:염소:mountain:leaves:나뭇잎:4:baa:매애"
+        "fox:여우:forest:eggs:달걀:4, owl:부엉이:forest:mice:쥐:2:hoot:부엉부엉,"
+        "goat:염소:mountain:leaves:나뭇잎:4:baa:매애"
     )
 )
 
@@ -415,9 +295,8 @@ COUNTRIES = tuple(
     for en, ko, city, city_ko, continent, continent_ko in _fields(
         "Korea:한국:Seoul:서울:Asia:아시아, Japan:일본:Tokyo:도쿄:Asia:아시아, China:중국:Beijing:베이징:Asia:아시아,"
         "Vietnam:베트남:Hanoi:하노이:Asia:아시아, France:프랑스:Paris:파리:Europe:유럽,"
-        "Italy:이탈리아:Rome:로마:Europe:유럽,"
-        "Spain:스페인:Madrid:마드리드:Europe:유럽, Germany:독일:Berlin:베를린:Europe:유럽,"
-        "England:영국:London:런던:Europe:유럽,"
+        "Italy:이탈리아:Rome:로마:Europe:유럽, Spain:스페인:Madrid:마드리드:Europe:유럽,"
+        "Germany:독일:Berlin:베를린:Europe:유럽, England:영국:London:런던:Europe:유럽,"
         "Greece:그리스:Athens:아테네:Europe:유럽, Egypt:이집트:Cairo:카이로:Africa:아프리카,"
         "Kenya:케냐:Nairobi:나이로비:Africa:아프리카"
     )
@@ -461,14 +340,13 @@ THINGS = tuple(
 
 BELONGINGS = words(
     "hat:모자, bag:가방, book:책, key:열쇠, phone:전화기, umbrella:우산, pen:펜, camera:사진기, ball:공, kite:연,"
-    "coat:외투,"
-    "watch:손목시계, ring:반지, doll:인형"
+    "coat:외투, watch:손목시계, ring:반지, doll:인형"
 )
 """What a person of a story owns, loses, breaks or gives away."""
 
 ADJECTIVES = words(
-    "big:큰, small:작은, new:새, old:오래된, good:좋은, pretty:예쁜, fast:빠른, slow:느린, cute:귀여운, clean:깨끗한,"
-    "dirty:더러운, heavy:무거운, light:가벼운, red:빨간, yellow:노란, blue:파란, white:하얀, black:검은"
+    "big:큰, small:작은, new:새, old:오래된, good:좋은, pretty:예쁜, cute:귀여운, clean:깨끗한, dirty:더러운,"
+    "heavy:무거운, light:가벼운, red:빨간, yellow:노란, blue:파란, white:하얀, black:검은"
 )
 """English adjective, Korean form before a noun."""
 
@@ -482,10 +360,9 @@ class Opposite(NamedTuple):
 _OPPOSITES = tuple(
     _fields(
         "big:크다:small:작다, hot:덥다:cold:춥다, fast:빠르다:slow:느리다, long:길다:short:짧다,"
-        "happy:기쁘다:sad:슬프다,"
-        "light:가볍다:heavy:무겁다, clean:깨끗하다:dirty:더럽다, high:높다:low:낮다, good:좋다:bad:나쁘다,"
-        "many:많다:few:적다,"
-        "bright:밝다:dark:어둡다, day:낮:night:밤, up:위:down:아래, front:앞:back:뒤"
+        "happy:기쁘다:sad:슬프다, light:가볍다:heavy:무겁다, clean:깨끗하다:dirty:더럽다, high:높다:low:낮다,"
+        "good:좋다:bad:나쁘다, many:많다:few:적다, bright:밝다:dark:어둡다, day:낮:night:밤, up:위:down:아래,"
+        "front:앞:back:뒤"
     )
 )
 OPPOSITES = tuple(
@@ -591,18 +468,18 @@ def _facts(relation: str, rows: Iterable, answer: Callable[[Any], Word | None], 
     """
     lines = (tuple(part.strip() for part in line.split(" / ")) for line in text.splitlines())
     english, korean, (statement,), (polite, plain) = lines
-    answered = [(row, answer(row)) for row in rows if answer(row)]
+    answered = [(row, right) for row in rows if (right := answer(row))]
     answers = dict.fromkeys(right for _, right in answered)
     for row, right in answered:
         slots = _fact_slots(row, right)
-        questions = tuple(tuple(part.format_map(slots) for part in parts) for parts in (english, korean))
+        asked = tuple(part.format_map(slots) for part in english), tuple(part.format_map(slots) for part in korean)
         wrong = tuple(other for other in answers if other != right)
         sentence, *mistakes = (
             Word(statement.format_map(slots), polite.format_map(slots))
             for slots in (_fact_slots(row, claimed) for claimed in (right, *wrong))
         )
         subject, said = Word(row.en, row.ko), plain.format_map(slots)
-        yield Fact(relation, subject, questions, right, sentence, said, wrong, tuple(mistakes))
+        yield Fact(relation, subject, asked, right, sentence, said, wrong, tuple(mistakes))
 
 
 def _fact_slots(row: Any, answer: Word) -> dict[str, Any]:
@@ -778,19 +655,19 @@ FACTS_ABOUT = {
 # --- Manners ----------------------------------------------------------------------------------------------------------
 
 RUDE_REPLIES = words(
-    "Leave me alone.:나 좀 내버려 둬., I do not care.:관심 없어., Go away.:저리 가., Do it yourself.:네가 알아서 해.,"
-    "Why do you ask me?:그걸 왜 나한테 물어?, What a stupid question.:정말 바보 같은 질문이네., Be quiet.:조용히 해.,"
+    "Leave me alone.:나 좀 내버려 둬., I do not care.:관심 없어., Go away.:저리 가.,"
+    "Do it yourself.:네가 알아서 해., Why do you ask me?:그걸 왜 나한테 물어?,"
+    "What a stupid question.:정말 바보 같은 질문이네., Be quiet.:조용히 해.,"
     "I have no time for you.:너한테 쓸 시간 없어., That is your problem.:그건 네 문제야.,"
-    "You are so slow.:너는 정말 느려.,"
-    "Do not talk to me.:나한테 말하지 마., Find it yourself.:네가 알아서 찾아."
+    "You are so slow.:너는 정말 느려., Do not talk to me.:나한테 말하지 마., Find it yourself.:네가 알아서 찾아."
 )
 """Blunt and dismissive answers, for what a preference for politeness is to unlearn."""
 
 OFF_TOPIC = words(
     "I like cats.:저는 고양이를 좋아해요., The weather is nice today.:오늘은 날씨가 좋네요.,"
-    "My friend is in the park.:제 친구는 공원에 있어요.,"
-    "I ate noodles yesterday.:저는 어제 국수를 먹었어요., There are many books here.:여기에는 책이 많아요.,"
-    "The train is very fast.:기차는 아주 빨라요., Tomorrow is another day.:내일은 다른 날이에요."
+    "My friend is in the park.:제 친구는 공원에 있어요., I ate noodles yesterday.:저는 어제 국수를 먹었어요.,"
+    "There are many books here.:여기에는 책이 많아요., The train is very fast.:기차는 아주 빨라요.,"
+    "Tomorrow is another day.:내일은 다른 날이에요."
 )
 """Sentences that answer nothing."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from data.korean import particle
 from data.tasks.base import pick
 
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2}
 
 _STATEMENTS = {
     "en": ("Calculate {e}.", "What is {e}?", "Compute {e}.", "Find the value of {e}.", "Evaluate {e}."),
-    "ko": ("{e} 을(를) 계산하세요.", "{e} 의 값은 얼마입니까?", "다음을 계산하세요: {e}", "{e} 은(는) 얼마입니까?"),
+    "ko": ("{e_object} 계산하세요.", "{e}의 값은 얼마입니까?", "다음을 계산하세요: {e}", "{e_topic} 얼마입니까?"),
 }
 
 
@@ -107,7 +108,9 @@ class ArithmeticTask:
         return tree
 
     def state(self, instance: Arithmetic, language: str, rng: random.Random) -> str:
-        return pick(rng, _STATEMENTS[language], e=write(instance.tree))
+        e = write(instance.tree)
+        particles = {"e_object": particle(e, "을/를"), "e_topic": particle(e, "은/는")} if language == "ko" else {}
+        return pick(rng, _STATEMENTS[language], e=e, **particles)
 
     def answer(self, instance: Arithmetic, language: str) -> str:
         return str(value(instance.tree))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from data.korean import particle
 from data.tasks.base import pick
 
 _SHAPES = {1: (3, 25), 2: (3, 60), 3: (4, 30), 4: (5, 25), 5: (6, 20)}
@@ -17,8 +18,8 @@ _STATEMENTS = {
         "Combine {n} to get {t}. Every number must be used once.",
     ),
     "ko": (
-        "숫자 {n} 을(를) 한 번씩 사용하여 {t} 을(를) 만드세요.",
-        "{n} 을(를) 각각 한 번씩 쓰고 + - * / 로 {t} 을(를) 만드세요.",
+        "숫자 {n_object} 한 번씩 사용하여 {t_object} 만드세요.",
+        "{n_object} 각각 한 번씩 쓰고 + - * / 로 {t_object} 만드세요.",
     ),
 }
 
@@ -83,7 +84,9 @@ class CountdownTask:
                 return Countdown(numbers, table[0][0], tuple(moves))
 
     def state(self, instance: Countdown, language: str, rng: random.Random) -> str:
-        return pick(rng, _STATEMENTS[language], n=", ".join(map(str, instance.numbers)), t=instance.target)
+        n, t = ", ".join(map(str, instance.numbers)), str(instance.target)
+        particles = {"n_object": particle(n, "을/를"), "t_object": particle(t, "을/를")} if language == "ko" else {}
+        return pick(rng, _STATEMENTS[language], n=n, t=t, **particles)
 
     def answer(self, instance: Countdown, language: str) -> str:
         return str(instance.target)

@@ -6,11 +6,12 @@ import random
 from dataclasses import dataclass
 from fractions import Fraction
 
+from data.korean import particle
 from data.tasks.base import pick
 
 _STATEMENTS = {
     "en": ("Solve for x: {e}", "Solve the equation {e}.", "Find x if {e}.", "What is x when {e}?"),
-    "ko": ("방정식 {e} 을(를) 푸세요.", "{e} 일 때 x 의 값을 구하세요.", "x 를 구하세요: {e}"),
+    "ko": ("방정식 {e_object} 푸세요.", "{e}일 때 x의 값을 구하세요.", "x를 구하세요: {e}"),
 }
 
 
@@ -65,7 +66,9 @@ class EquationTask:
             a, c = rng.randint(2, 9), rng.randint(2, 14)
 
     def state(self, instance: Equation, language: str, rng: random.Random) -> str:
-        return pick(rng, _STATEMENTS[language], e=self._written(instance))
+        e = self._written(instance)
+        particles = {"e_object": particle(e, "을/를")} if language == "ko" else {}
+        return pick(rng, _STATEMENTS[language], e=e, **particles)
 
     @staticmethod
     def _written(q: Equation) -> str:

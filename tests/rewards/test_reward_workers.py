@@ -118,14 +118,14 @@ def test_an_idle_process_killed_from_outside_is_replaced(single):
     assert pid not in single.pids()
 
 
-SLOW = Pair(gold="$900$", answer="$" + "+".join("1" * 900) + "$")
-"""Honest, and about 0.8 s of work on an idle core."""
+SLOW = Pair(gold="$500$", answer="$" + "+".join("1" * 500) + "$")
+"""Honest, and about 0.4 s of work on an idle core."""
 
 
 def test_a_busy_process_killed_from_outside_is_replaced_and_its_check_repeated(single):
     single.verify_many([RIGHT])
     (pid,) = single.pids()
-    threading.Timer(0.2, os.kill, [pid, signal.SIGKILL]).start()
+    threading.Timer(0.1, os.kill, [pid, signal.SIGKILL]).start()
     assert kinds(single.verify_many([SLOW])) == ["correct"]
     assert pid not in single.pids()
 

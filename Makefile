@@ -1,0 +1,60 @@
+# r1lab. `make help` lists every target. Everything runs in .venv, made on the first call; a second call installs nothing.
+#
+#   make r1-zero TORCH_INDEX=https://download.pytorch.org/whl/cpu    the small CPU-only torch (Linux's default brings CUDA)
+#   make r1-zero ARGS="--seed 1 --max_steps 40"                      any setting of the recipe, on the command line
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+ARGS ?=
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m recipes
+STAMP := $(VENV)/installed
+export HF_HUB_OFFLINE ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help install r1-zero resume eval report base test test-slow lint types clean
+
+help:  ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv with everything that is needed (the other targets do it by themselves)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "r1lab needs Python 3.11 or newer, this is %s; set PYTHON=python3.11" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+r1-zero: $(STAMP)  ## train the shipped base by pure RL, on a CPU in minutes, and write runs/r1-zero/report.html
+	$(RUN) rl --config recipes/micro/r1_zero.yaml $(ARGS)
+
+resume: $(STAMP)  ## go on with the newest run of r1-zero from its last checkpoint
+	$(RUN) rl --config recipes/micro/r1_zero.yaml --resume $(ARGS)
+
+eval: $(STAMP)  ## measure a model: MODEL=runs/r1-zero/model by R1's protocol (any path, any data set by ARGS)
+	$(RUN) measure --config recipes/micro/measure.yaml $(if $(MODEL),--model_name_or_path $(MODEL)) $(ARGS)
+
+report: $(STAMP)  ## write report.html of a run anew: RUN_DIR=runs/r1-zero
+	$(RUN) report $(or $(RUN_DIR),runs/r1-zero)
+
+base: $(STAMP)  ## pretrain the shipped base from nothing (minutes on a GPU, many hours on a CPU)
+	$(RUN) pretrain --config recipes/micro/base.yaml $(ARGS)
+
+test: $(STAMP)  ## the tests, offline, in under five minutes on two cores
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP)  ## the slower checks too
+	$(BIN)/python -m pytest -m "slow or not slow" --timeout 1200 $(ARGS)
+
+lint: $(STAMP)  ## style of the code
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(STAMP)  ## types of the public API
+	$(BIN)/python -m mypy data rewards grpo recipes
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -1,0 +1,245 @@
+"""R1-Zero and every other GRPO stage: a recipe's YAML in, a run folder out.
+
+    python -m recipes.rl --config recipes/micro/r1_zero.yaml                       (`make r1-zero`)
+    accelerate launch --config_file recipes/accelerate/two_gpus.yaml recipes/rl.py --config recipes/micro/r1_zero.yaml
+
+Measures the model, trains it, measures it again on the same held-out problems, and writes report.html. Ctrl-C ends the
+run at the end of the step with a checkpoint and a report; `--resume` goes on from there.
+"""
+
+from __future__ import annotations
+
+import recipes  # noqa: F401, I001  # before torch: its settings for shared cores
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.utils import logging as transformers_logging
+
+from grpo.checkpoints import latest_checkpoint
+from grpo.config import GRPOConfig
+from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
+from grpo.trainer import GRPOTrainer
+from recipes.measure import JUDGE, table
+from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
+from recipes.progress import ProgressDisplay
+from recipes.report import write_report
+from recipes.run_folder import RunFolder, RunRecorder, sample_row
+from rewards import load_rewards
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class RLConfig:
+    """What a GRPO recipe needs besides its problems and GRPOConfig."""
+
+    model_name_or_path: str
+    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
+    """Reward -> weight: built-in names, or package.module:function. DeepSeek-R1-Zero weighs accuracy and format alike."""
+    soft_overlong_tokens: int = 0
+    """DAPO's soft overlong penalty (eq. 13): completions in the last this many tokens before the limit lose up to 1."""
+    k: int = 16
+    """Samples a held-out problem, before and after training."""
+    cpu_threads: int | None = None
+    """Threads of torch on a CPU; None takes the cores this process may use, at most 8."""
+    show_samples: int = 6
+    """Held-out problems whose completions the report shows before and after."""
+    resume: bool = False
+    """Go on with the newest run of this output_dir from its last checkpoint."""
+
+
+def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
+    prepare_process(recipe, args)
+    rewards, weights = load_rewards(recipe.rewards)
+    if recipe.soft_overlong_tokens:
+        from trl.rewards import get_soft_overlong_punishment
+
+        rewards.append(get_soft_overlong_punishment(args.max_completion_length, recipe.soft_overlong_tokens))
+        weights.append(1.0)
+    args.reward_weights = weights
+    train, validation = training_problems(problems)
+    test = held_out_problems(problems)
+    run = RunFolder.latest(args.output_dir) if recipe.resume else open_run(args)
+    checkpoint = latest_checkpoint(run.path) if recipe.resume else None
+    args.output_dir = str(run.path)
+
+    trainer = GRPOTrainer(recipe.model_name_or_path, rewards, args, train, validation)
+    main_process = trainer.accelerator.is_main_process
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(StopOnSignal())
+    if main_process:
+        trainer.add_callback(RunRecorder(run))
+        run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
+    if checkpoint is None and main_process:
+        run.write_config(recipe, problems, args)
+    if checkpoint is not None and main_process:
+        run.forget_after(int(checkpoint.name.split("-")[1]))
+
+    with ProgressDisplay() as display:
+        if main_process:
+            display.attach(trainer)
+        measured = Measured(trainer, test, run, recipe, display)
+        measured.before()
+        state = train_to_the_end(trainer, run, checkpoint)
+        measured.after(state)
+    if main_process:
+        print(measured.summary())
+        print(f"report: {write_report(run.path)}")
+
+
+def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:
+    """Quiet libraries, and as many threads as there are cores to run them."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    args.disable_tqdm = True
+    if args.device.type == "cpu" and args.world_size == 1:
+        torch.set_num_threads(recipe.cpu_threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def open_run(args: GRPOConfig) -> RunFolder:
+    """A new folder, the same on every rank."""
+    with args.main_process_first(local=False):
+        path = RunFolder.new(args.output_dir).path if args.process_index == 0 else None
+    if args.world_size > 1:
+        from accelerate.utils import broadcast_object_list
+
+        path = broadcast_object_list([path])[0]
+    assert path is not None
+    return RunFolder(path)
+
+
+def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint) -> str:
+    """Train; "finished" or "interrupted". Whatever ends training, the work so far is in a checkpoint."""
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        done = trainer.state.global_step >= trainer.state.max_steps
+    except BaseException as error:
+        save_what_there_is(trainer, run, error)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        done = False
+    state = "finished" if done else "interrupted"
+    if trainer.accelerator.is_main_process:
+        run.set_status(state, trainer.state.global_step, trainer.state.max_steps)
+    trainer.save_model(str(run.path / "model"))
+    return state
+
+
+def save_what_there_is(trainer: GRPOTrainer, run: RunFolder, error: BaseException) -> None:
+    """A checkpoint of the last finished update, the status, and a report, when training breaks off."""
+    step = trainer.state.global_step
+    if step and latest_checkpoint(run.path) != run.path / f"checkpoint-{step}":
+        trainer._save_checkpoint(trainer.model, trial=None)
+    if trainer.accelerator.is_main_process:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        run.set_status("interrupted" if interrupted else "failed", step, trainer.state.max_steps, f"{type(error).__name__}: {error}")
+        write_report(run.path)
+        if step and not interrupted:
+            logger.error("the run broke off at step %d; its work is in %s. Go on with --resume once the cause is mended.", step, run.path)
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C or SIGTERM: finish the step, save a checkpoint, stop. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _ask(self, number, frame) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this step, with a checkpoint and a report (once more to stop at once) …", flush=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+
+
+class Measured:
+    """The held-out measurement on both sides of training: eval.json, and samples of the same problems."""
+
+    def __init__(self, trainer: GRPOTrainer, test: Dataset | None, run: RunFolder, recipe: RLConfig, display: ProgressDisplay):
+        self.trainer, self.test, self.run, self.recipe, self.display = trainer, test, run, recipe, display
+        self.samples: dict[str, list[dict[str, Any]]] = {}
+        args = trainer.args
+        self.protocol = Protocol(
+            k=recipe.k, temperature=args.eval_temperature, top_p=args.eval_top_p,
+            max_completion_length=args.max_completion_length,
+        )  # fmt: skip
+
+    def before(self) -> None:
+        kept = self.run.path / "base_samples.jsonl"
+        if kept.exists():
+            import json
+
+            self.samples["base"] = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+            return
+        self._measure("base", "before")
+        if "base" in self.samples:
+            self.run.append(kept.name, self.samples["base"])
+
+    def after(self, state: str) -> None:
+        if state == "finished" or self.trainer.state.global_step > 0:
+            self._measure("trained", "after")
+
+    def _measure(self, side: str, kind: str) -> None:
+        if self.test is None or not self.trainer.accelerator.is_main_process:
+            self.trainer.accelerator.wait_for_everyone()
+            return
+        started, trainer = time.monotonic(), self.trainer
+        self.display.show_phase(f"measuring the {side} model: {len(self.test)} held-out problems x {self.recipe.k} samples")
+        samples = evaluate_policy(trainer.sampler, trainer.processing_class, self.test, JUDGE, self.protocol, trainer.args.max_sampling_rows)
+        self.samples[side] = samples
+        settings = {"model": self.recipe.model_name_or_path, f"{side}_seconds": time.monotonic() - started}
+        self.run.write_json("eval.json", evaluation_report(self.samples, self.protocol, settings))
+        self.run.append("samples.jsonl", self._shown(kind, samples))
+        trainer.accelerator.wait_for_everyone()
+
+    def _shown(self, kind: str, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        assert self.test is not None
+        step = self.trainer.state.global_step
+        rows = []
+        for row, sample in list(zip(self.test, samples))[: self.recipe.show_samples]:
+            judged = {"accuracy": float(sample["correct"][0]), "format": float(sample["formatted"][0])}
+            rows.append(
+                sample_row(kind, step, row, sample["texts"][0])
+                | {"reward": sum(judged.values()), "rewards": judged, "length": sample["lengths"][0], "truncated": sample["truncated"][0]}
+            )
+        return rows
+
+    def summary(self) -> str:
+        if not self.samples:
+            return "no held-out problems were measured (eval_dataset is not set)"
+        report = evaluation_report(self.samples, self.protocol)
+        lines = [table(report)]
+        if "gain" in report:
+            g = report["gain"]
+            lines.append(
+                f"gain in points: pass@1 {100 * g['pass@1']:+.1f} [{100 * g['ci95'][0]:+.1f}, {100 * g['ci95'][1]:+.1f}], right answer "
+                f"anywhere {100 * g['lenient_pass@1']:+.1f} [{100 * g['lenient_ci95'][0]:+.1f}, {100 * g['lenient_ci95'][1]:+.1f}]"
+            )
+        return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from recipes.parser import parse, reported
+
+    with reported():
+        main(*parse(RLConfig, ProblemConfig, GRPOConfig))

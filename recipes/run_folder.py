@@ -1,0 +1,203 @@
+"""A run is a folder: what it was asked, what it measured, what it sampled, and how it ended.
+
+    config.yaml      the settings that differ from their defaults, and where they came from; itself a recipe
+    metrics.jsonl    a line a step
+    samples.jsonl    completions: during training, and of the same problems before and after
+    eval.json        base against trained
+    status.json      running, finished, interrupted or failed, and at which step
+    checkpoint-*/    to resume from;  model/  the result;  report.html  all of it on a page
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """The paths of a run and the only code that writes to them."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @classmethod
+    def new(cls, path: str | Path) -> RunFolder:
+        """A folder that no run has used: `path`, or with -2, -3, … behind it. Nothing of an earlier run is touched."""
+        candidate, number = Path(path), 2
+        while (candidate / "config.yaml").exists():
+            candidate, number = Path(f"{path}-{number}"), number + 1
+        candidate.mkdir(parents=True, exist_ok=True)
+        return cls(candidate)
+
+    @classmethod
+    def latest(cls, path: str | Path) -> RunFolder:
+        """The newest of `path`, `path-2`, … that holds a run. Raises FileNotFoundError when none does."""
+        path = Path(path)
+        runs = [
+            run
+            for run in path.parent.glob(f"{path.name}*")
+            if re.fullmatch(rf"{re.escape(path.name)}(-\d+)?", run.name) and (run / "config.yaml").exists()
+        ]
+        if not runs:
+            raise FileNotFoundError(f"there is no run to resume at {path}; start one without --resume")
+        return cls(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime))
+
+    def write_config(self, *settings: Any) -> None:
+        """The settings of these dataclasses that are not defaults, and the provenance of the run."""
+        chosen: dict[str, Any] = {}
+        for part in settings:
+            chosen |= changed_settings(part)
+        chosen["provenance"] = provenance(chosen.get("seed", 42))
+        text = yaml.safe_dump(json.loads(json.dumps(chosen, default=str)), sort_keys=False, allow_unicode=True)
+        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Replaced in one step, so that a reader never meets half a file."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.replace(self.path / name)
+
+    def append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Add lines to a .jsonl file. A full disk costs the lines, not the run."""
+        try:
+            with (self.path / name).open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        except OSError as error:
+            logger.error("could not write to %s: %s; training goes on", self.path / name, error)
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was written after the checkpoint that a run resumes from; it will be written again."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            path = self.path / name
+            if not path.exists():
+                continue
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def last_elapsed(self) -> float:
+        """Seconds of training that metrics.jsonl already holds."""
+        try:
+            return json.loads((self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["elapsed"]
+        except (OSError, IndexError, KeyError, json.JSONDecodeError):
+            return 0.0
+
+    def set_status(self, state: str, step: int = 0, max_steps: int = 0, error: str | None = None) -> None:
+        self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error})
+
+    def check_space(self, num_parameters: int, checkpoints: int) -> None:
+        """Warn before training when the disk cannot hold the checkpoints: weights and two moments in float32 each."""
+        needed = num_parameters * 12 * (checkpoints + 1)
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            logger.warning(
+                "checkpoints may need %.1f GiB and %s has %.1f GiB free; lower save_total_limit or free some space",
+                needed / 2**30, self.path, free / 2**30,
+            )  # fmt: skip
+
+
+def _step(line: str) -> float:
+    """The step of a line; a line that a crash cut short belongs to no step, and goes."""
+    try:
+        return json.loads(line).get("step", 0)
+    except json.JSONDecodeError:
+        return float("inf")
+
+
+def changed_settings(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from what it holds when nothing but the required fields is set."""
+    fields = [field for field in dataclasses.fields(settings) if field.init]
+    required = {field.name: getattr(settings, field.name) for field in fields
+                if field.default is field.default_factory is dataclasses.MISSING}  # fmt: skip
+    untouched = type(settings)(**required)
+    values = {field.name: getattr(settings, field.name) for field in fields}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in required or (value != getattr(untouched, name) and isinstance(value, str | int | float | bool | list | dict))
+    }
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """What a reader needs to repeat a run: commit, versions, command, machine."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "commit": _commit(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "accelerate", "datasets")}
+        | {"python": platform.python_version()},
+        "command": " ".join(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "device": device,
+        "host_threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str:
+    """The checkout's commit, marked when the working tree differs from it; "unknown" outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, stderr=subprocess.DEVNULL, text=True)
+        dirty = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=here, stderr=subprocess.DEVNULL, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit.strip() + ("-dirty" if dirty.strip() else "")
+
+
+class RunRecorder(TrainerCallback):
+    """Writes metrics.jsonl, the training samples and status.json while a run goes on."""
+
+    SAMPLES_A_STEP = 2
+
+    def __init__(self, folder: RunFolder):
+        self.folder = folder
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # A resumed run goes on counting where the line it resumes from stopped.
+        self.started = time.monotonic() - self.folder.last_elapsed()
+        if state.is_world_process_zero:
+            self.folder.set_status("running", state.global_step, state.max_steps)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            line = {"step": state.global_step, "elapsed": time.monotonic() - self.started} | logs
+            self.folder.append("metrics.jsonl", [line])
+            self.folder.set_status("running", state.global_step, state.max_steps)
+
+    def on_rollout(self, args, state, control, groups):
+        if state.is_world_process_zero:
+            rows = [sample_row("train", state.global_step + 1, group.row, group.texts[0]) | _judged(group) for group in groups]
+            self.folder.append("samples.jsonl", rows[: self.SAMPLES_A_STEP])
+
+
+def _judged(group: Any) -> dict[str, Any]:
+    first = group.completions[0]
+    return {
+        "reward": group.totals[0] if group.live[0] else None,
+        "rewards": {name: values[0] for name, values in group.rewards.items()},
+        "length": len(first.token_ids),
+        "truncated": first.truncated,
+    }
+
+
+def sample_row(kind: str, step: int, row: dict[str, Any], completion: str) -> dict[str, Any]:
+    """A line of samples.jsonl."""
+    about = {key: row.get(key) for key in ("id", "task", "language", "difficulty", "problem", "prompt", "answer")}
+    return {"kind": kind, "step": step, **about, "completion": completion}
