@@ -11,7 +11,6 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m recipes
 STAMP := $(VENV)/installed
 export HF_HUB_OFFLINE ?= 1
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help install r1-zero resume eval report base test test-slow lint types clean

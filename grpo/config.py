@@ -117,8 +117,10 @@ class GRPOConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.bf16 is None:
             self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
-        if self.gradient_checkpointing is None:
-            self.gradient_checkpointing = _accelerated() and not self.use_cpu
+        # transformers 5.2x renames the field; the old name still works there, with a warning.
+        current = "activation_checkpointing" if hasattr(self, "activation_checkpointing") else "gradient_checkpointing"
+        if self.gradient_checkpointing is None and getattr(self, current) is None:
+            setattr(self, current, _accelerated() and not self.use_cpu)
         self.scale_rewards = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)  # type: ignore[call-overload]
         super().__post_init__()
         self._check()

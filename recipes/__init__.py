@@ -5,6 +5,5 @@ Settings that must stand before torch loads are made here, because every recipe 
 
 import os
 
-# OpenMP threads that spin on shared cores make small models tens of times slower; sleeping ones cost nothing.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # grpo.cpu says why

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from grpo.cpu import use_cores
 from grpo.evaluation import Judge, Protocol, evaluate_policy, evaluation_report
 from grpo.loading import check_context, check_tokenizer, load_policy, load_tokenizer, stop_tokens
 from grpo.sampling import Sampler
@@ -54,6 +55,8 @@ def measure(config: MeasureConfig, problems: Dataset, on_progress=None) -> list[
     """The judged samples of one model."""
     tokenizer = load_tokenizer(config.model_name_or_path)
     check_tokenizer(tokenizer)
+    if not torch.cuda.is_available():
+        use_cores()
     model = load_policy(config.model_name_or_path, config).to("cuda" if torch.cuda.is_available() else "cpu")
     check_context(problems, tokenizer, model, config.max_completion_length, "the evaluation set")
     sampler = Sampler(model, stop_tokens(model, tokenizer), tokenizer.pad_token_id)

@@ -12,19 +12,18 @@ from __future__ import annotations
 import recipes  # noqa: F401, I001  # before torch: its settings for shared cores
 
 import logging
-import os
 import signal
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from grpo.checkpoints import latest_checkpoint
 from grpo.config import GRPOConfig
+from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
 from recipes.measure import JUDGE, table
@@ -102,7 +101,7 @@ def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:
     transformers_logging.disable_progress_bar()
     args.disable_tqdm = True
     if args.device.type == "cpu" and args.world_size == 1:
-        torch.set_num_threads(recipe.cpu_threads or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+        use_cores(recipe.cpu_threads)
 
 
 def open_run(args: GRPOConfig) -> RunFolder:

@@ -121,18 +121,20 @@ def _step(line: str) -> float:
         return float("inf")
 
 
+DERIVED = ("gradient_checkpointing", "disable_tqdm", "report_to", "do_eval", "debug")
+"""Settings that TrainingArguments fills in by itself."""
+
+
 def changed_settings(settings: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from what it holds when nothing but the required fields is set."""
-    fields = [field for field in dataclasses.fields(settings) if field.init]
-    required = {field.name: getattr(settings, field.name) for field in fields
-                if field.default is field.default_factory is dataclasses.MISSING}  # fmt: skip
-    untouched = type(settings)(**required)
-    values = {field.name: getattr(settings, field.name) for field in fields}
-    return {
-        name: value
-        for name, value in values.items()
-        if name in required or (value != getattr(untouched, name) and isinstance(value, str | int | float | bool | list | dict))
-    }
+    """The plain fields of a dataclass that differ from their defaults."""
+    changed = {}
+    for field in dataclasses.fields(settings):
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        value = getattr(settings, field.name)
+        plain = isinstance(value, str | int | float | bool | list | dict)
+        if field.init and plain and value != default and field.name not in DERIVED:
+            changed[field.name] = value
+    return changed
 
 
 def provenance(seed: int) -> dict[str, Any]:
