@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SPLITS = {"pretrain": range(0, 780), "train": range(780, 920), "validation": range(920, 950), "test": range(950, 1000)}
+SPLITS = {"pretrain": range(780), "train": range(780, 920), "validation": range(920, 950), "test": range(950, 1000)}
 """Which thousandths of all problems belong to which split: base pretraining text, RL prompts, validation, test."""
 
 LANGUAGES = ("en", "ko")
@@ -74,14 +74,14 @@ def make_problems(
 ) -> Dataset:
     """`size` different problems of one split, tasks, difficulties and languages in equal shares, shuffled.
 
-    Raises ValueError for an unknown split, task, language or difficulty, and when a task at some difficulty has not
-    enough different problems in that split.
+    Raises ValueError for an unknown split, task, language or difficulty, for none at all, and when a task at some
+    difficulty has not enough different problems in that split.
     """
-    from datasets import Dataset
-
     from data.tasks import TASKS
 
     check_split(split)
+    if size < 1:
+        raise ValueError(f"a problem set has 1 problem or more, got size {size}")
     tasks = list(tasks or TASKS)
     for what, given, known in (
         ("task", tasks, list(TASKS)),
@@ -90,24 +90,36 @@ def make_problems(
     ):
         if unknown := [value for value in given if value not in known]:
             raise ValueError(f"unknown {what} {unknown[0]!r}: expected some of {known}")
+        if not given:
+            raise ValueError(f"no {what} to draw problems from: give some of {known}")
     rng = random.Random(f"problems-{split}-{seed}")
     cells = [(task, level, language) for task in tasks for level in difficulties for language in languages]
     rng.shuffle(cells)
     seen: set[str] = set()
-    rows = []
+    problems = []
     for index in range(size):
         task, level, language = cells[index % len(cells)]
-        rows.append(asdict(_draw_new(split, rng, task, level, language, seen)))
-    rng.shuffle(rows)
-    return Dataset.from_list(rows)
+        problems.append(_draw_new(split, rng, task, level, language, seen))
+    rng.shuffle(problems)
+    return problem_dataset(problems)
+
+
+def problem_dataset(problems: Sequence[Problem]) -> Dataset:
+    """A table with a column for each field of Problem, whose types do not depend on the rows."""
+    from datasets import Dataset, Features, List, Value
+
+    names = [field.name for field in fields(Problem)]
+    kinds: dict[str, Any] = dict.fromkeys(names, Value("string"))
+    features = Features({**kinds, "difficulty": Value("int64"), "numbers": List(Value("int64"))})
+    rows = [asdict(problem) for problem in problems]
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in names}, features=features)
 
 
 def _draw_new(split: str, rng: random.Random, task: str, level: int, language: str, seen: set[str]) -> Problem:
     """One problem whose content is not in `seen`; adds it there."""
     from data.tasks import TASKS
 
-    tries = 0
-    for identity, instance in draw_instances(split, rng, task, level):
+    for tries, (identity, instance) in enumerate(draw_instances(split, rng, task, level)):
         if identity not in seen:
             seen.add(identity)
             return Problem(
@@ -119,7 +131,6 @@ def _draw_new(split: str, rng: random.Random, task: str, level: int, language: s
                 id=f"{task}-{identity}",
                 numbers=tuple(getattr(instance, "numbers", ())) if task == "countdown" else (),
             )
-        tries += 1
         if tries > 2000:
             raise ValueError(
                 f"the {split} split has no more different problems of task {task!r} at difficulty {level}; "

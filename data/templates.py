@@ -44,9 +44,10 @@ def render_prompt(problem: str, template: str = "r1_zero") -> str:
     """
     text = TEMPLATES.get(template, template)
     if "{problem}" not in text:
-        names = ", ".join([*TEMPLATES, "chat"])
+        names = ", ".join(TEMPLATES)
         raise ValueError(
-            f"unknown template {template!r}: give one of {names}, or a text that contains {{problem}} where the question goes"
+            f"unknown template {template!r}: give one of {names}, a text with {{problem}} where the question goes, or "
+            "for a whole problem set chat"
         )
     problem = problem.strip()
     if problem.endswith((".", "?", "!", "。", "？")):
@@ -55,12 +56,15 @@ def render_prompt(problem: str, template: str = "r1_zero") -> str:
 
 
 def render_prompts(problems: Dataset, template: str = "r1_zero", system: str | None = None) -> Dataset:
-    """Add the `prompt` column to a problem set. `chat` gives conversations, for the tokenizer's chat template to render.
+    """Add the `prompt` column to a problem set. `chat` gives conversations, which a tokenizer's chat template renders.
 
     Raises ValueError for an unknown template or a set without a `problem` column.
     """
     if "problem" not in problems.column_names:
-        raise ValueError(f"the problem set has no `problem` column, only {problems.column_names}; load it with data.load_problems")
+        raise ValueError(
+            f"the problem set has no `problem` column, only {problems.column_names}; "
+            "load it with data.loading.load_problems"
+        )
     if template == "chat":
         turns = [{"role": "system", "content": system}] if system else []
         prompts: list = [[*turns, {"role": "user", "content": problem}] for problem in problems["problem"]]

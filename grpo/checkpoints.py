@@ -26,7 +26,7 @@ def latest_checkpoint(run_dir: str | Path) -> Path | None:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, says that the disk is full; torch and safetensors say it in words only."""
+    """Whether an error, or one behind it, says that the disk is full; torch and safetensors say it in words only."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True

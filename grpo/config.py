@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
@@ -30,11 +30,11 @@ class GRPOConfig(TrainingArguments):
 
         per_device_train_batch_size x ranks x gradient_accumulation_steps
 
-    completions, as in TRL; here gradient_accumulation_steps is folded into per_device_train_batch_size when the config is
-    made, and memory is bounded by `max_tokens_per_pack` instead. Raises ValueError for settings that cannot train.
+    completions, as in TRL; here gradient_accumulation_steps is folded into per_device_train_batch_size when the config
+    is made, and memory is bounded by `max_tokens_per_pack` instead. Raises ValueError for settings that cannot train.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]
 
     learning_rate: float = field(default=1e-6, metadata={"help": "Peak learning rate of AdamW."})
     logging_steps: float = field(default=10, metadata={"help": "Steps between two lines of metrics."})
@@ -68,7 +68,9 @@ class GRPOConfig(TrainingArguments):
     )
     steps_per_generation: int | None = field(
         default=None,
-        metadata={"help": "TRL: micro-batches a rollout serves; None is gradient_accumulation_steps, one update a rollout."},
+        metadata={
+            "help": "TRL: micro-batches a rollout serves; None is gradient_accumulation_steps, one update a rollout."
+        },
     )
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order every epoch."})
     max_sampling_rows: int = field(default=512, metadata={"help": "Completions that decode at once on one device."})
@@ -109,7 +111,9 @@ class GRPOConfig(TrainingArguments):
     )
     skip_equal_groups: bool = field(
         default=True,
-        metadata={"help": "Leave groups whose rewards are all equal out of the update while beta is 0: they have no gradient."},
+        metadata={
+            "help": "Leave groups whose rewards are all equal out of the update while beta is 0: they have no gradient."
+        },
     )
     eval_temperature: float = field(default=0.6, metadata={"help": "DeepSeek-R1's evaluation temperature."})
     eval_top_p: float = field(default=0.95, metadata={"help": "DeepSeek-R1's evaluation top-p."})
@@ -117,11 +121,15 @@ class GRPOConfig(TrainingArguments):
     def __post_init__(self) -> None:
         if self.bf16 is None:
             self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
-        # transformers 5.2x renames the field; the old name still works there, with a warning.
-        current = "activation_checkpointing" if hasattr(self, "activation_checkpointing") else "gradient_checkpointing"
-        if self.gradient_checkpointing is None and getattr(self, current) is None:
-            setattr(self, current, _accelerated() and not self.use_cpu)
-        self.scale_rewards = {True: "group", False: "none"}.get(self.scale_rewards, self.scale_rewards)  # type: ignore[call-overload]
+        if self.gradient_checkpointing is None:
+            self.gradient_checkpointing = _accelerated() and not self.use_cpu
+        renamed = "activation_checkpointing"  # what later releases of transformers 5 call it
+        if hasattr(self, renamed):
+            if getattr(self, renamed) is None:
+                setattr(self, renamed, self.gradient_checkpointing)
+            self.gradient_checkpointing = None
+        if isinstance(self.scale_rewards, bool):  # as in TRL
+            self.scale_rewards = "group" if self.scale_rewards else "none"
         super().__post_init__()
         self._check()
         self._fold_accumulation()
@@ -134,29 +142,41 @@ class GRPOConfig(TrainingArguments):
             )
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
-        for name, least in {"num_iterations": 1, "max_tokens_per_pack": 1, "ref_model_sync_steps": 1, "max_sampling_rows": 1}.items():
+        for name, least in {
+            "num_iterations": 1,
+            "max_tokens_per_pack": 1,
+            "ref_model_sync_steps": 1,
+            "max_sampling_rows": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
         if self.generation_batch_size is not None and self.steps_per_generation is not None:
-            raise ValueError("give generation_batch_size or steps_per_generation, not both: each follows from the other")
+            raise ValueError(
+                "give generation_batch_size or steps_per_generation, not both: each follows from the other"
+            )
         if not 0 < self.ref_model_mixup_alpha <= 1:
             raise ValueError(f"ref_model_mixup_alpha must lie in (0, 1], got {self.ref_model_mixup_alpha}")
         if self.sync_ref_model and self.beta == 0:
-            raise ValueError("sync_ref_model refreshes the reference of the KL, and beta is 0, so there is none; set beta (R1: 0.001)")
+            raise ValueError(
+                "sync_ref_model refreshes the reference of the KL, and with beta 0 there is none; set beta (R1: 0.001)"
+            )
         if self.temperature == 0:
-            raise ValueError("temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0")
+            raise ValueError(
+                "temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0"
+            )
         _ = self.loss_config, self.sampling_config, self.eval_sampling_config  # their own checks, before time is spent
 
     def _fold_accumulation(self) -> None:
         """One training_step is one update, so Trainer's own accumulation becomes 1. The same config folds only once."""
+        accumulation: int = self.gradient_accumulation_steps  # type: ignore[has-type]
         if self.steps_per_generation is not None:
-            if self.steps_per_generation < self.gradient_accumulation_steps:
+            if self.steps_per_generation < accumulation:
                 raise ValueError(
                     f"steps_per_generation ({self.steps_per_generation}) must be gradient_accumulation_steps "
-                    f"({self.gradient_accumulation_steps}) or a multiple of it: a rollout serves whole updates"
+                    f"({accumulation}) or a multiple of it: a rollout serves whole updates"
                 )
-            self.steps_per_generation = round(self.steps_per_generation / self.gradient_accumulation_steps)
-        self.per_device_train_batch_size *= self.gradient_accumulation_steps
+            self.steps_per_generation = round(self.steps_per_generation / accumulation)
+        self.per_device_train_batch_size *= accumulation
         self.gradient_accumulation_steps = 1
 
     def plan_rollouts(self, num_ranks: int) -> RolloutPlan:
@@ -168,7 +188,8 @@ class GRPOConfig(TrainingArguments):
         updates = min(updates, num_prompts)
         if num_prompts * self.num_generations != wanted or updates * per_update != wanted:
             logger.warning(
-                "%d completions a rollout do not divide into groups of %d and updates of %d; rounded to %d prompts, %d update(s)",
+                "%d completions a rollout do not divide into groups of %d and updates of %d; rounded to %d prompts and "
+                "%d update(s)",
                 wanted, self.num_generations, per_update, num_prompts, updates,
             )  # fmt: skip
         return RolloutPlan(num_prompts=num_prompts, num_minibatches=updates, num_iterations=self.num_iterations)
@@ -205,8 +226,8 @@ class GRPOConfig(TrainingArguments):
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutPlan:
-    """One rollout: `num_prompts` groups over all ranks, cut into `num_minibatches` updates, gone through `num_iterations`
-    times. DeepSeek-R1 samples 8,192 completions and cuts them into 16 mini-batches, once through."""
+    """One rollout: `num_prompts` groups over all ranks, cut into `num_minibatches` updates, gone through
+    `num_iterations` times. DeepSeek-R1 samples 8,192 completions and cuts them into 16 mini-batches, once through."""
 
     num_prompts: int
     num_minibatches: int

@@ -1,8 +1,8 @@
 """Settings that make small models fast on CPU cores, shared ones too.
 
 Freed memory is kept (here), and an idle OpenMP thread spins for some microseconds before it sleeps (GOMP_SPINCOUNT in
-recipes/__init__.py, since OpenMP reads it when torch loads): its default spins for long, which starves whoever shares the
-cores, and not spinning at all pays for a wake-up in each of the thousands of small operations of a small model.
+recipes/__init__.py, since OpenMP reads it when torch loads): its default spins for long, which starves whoever shares
+the cores, and not spinning at all pays for a wake-up in each of the thousands of small operations of a small model.
 docs/cpu.md has measurements. Neither setting changes a number that is computed.
 """
 

@@ -19,7 +19,7 @@ from grpo.sampling import Completion, Sampler, SamplingConfig
 from grpo.statistics import paired_gain_ci, summarize, summarize_by
 from grpo.trainer import encode_prompt
 
-Reward = Callable[..., list[float | None]]
+Reward = Callable[..., Sequence[float | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,7 @@ class Protocol:
 
     @property
     def sampling(self) -> SamplingConfig:
-        return SamplingConfig(
-            max_new_tokens=self.max_completion_length, temperature=self.temperature, top_p=self.top_p
-        )
+        return SamplingConfig(max_new_tokens=self.max_completion_length, temperature=self.temperature, top_p=self.top_p)
 
 
 def evaluate_policy(
@@ -83,7 +81,7 @@ def evaluate_policy(
     return samples
 
 
-def _judged(row: dict[str, Any], group: Sequence[Completion], tokenizer, judge: Judge) -> dict[str, Any]:
+def _judged(row: dict[str, Any], group: Sequence[Completion], tokenizer: Any, judge: Judge) -> dict[str, Any]:
     texts = _decode(tokenizer, group)
     return {
         **{key: row.get(key) for key in ("id", "task", "difficulty", "language")},
@@ -98,7 +96,7 @@ def _judged(row: dict[str, Any], group: Sequence[Completion], tokenizer, judge: 
     }
 
 
-def _decode(tokenizer, group: Sequence[Completion]) -> list[str]:
+def _decode(tokenizer: Any, group: Sequence[Completion]) -> list[str]:
     return [tokenizer.decode(completion.token_ids, skip_special_tokens=True) for completion in group]
 
 
@@ -134,7 +132,14 @@ def evaluation_report(
 
 
 def gain(base: list[dict[str, Any]], trained: list[dict[str, Any]]) -> dict[str, Any]:
-    """trained - base on the same problems, with paired 95 % intervals: strict and lenient pass@1."""
+    """trained - base on the same problems, with paired 95 % intervals: strict and lenient pass@1. Raises ValueError when
+    the problems differ."""
+    ids = [[problem.get("id") for problem in side] for side in (base, trained)]
+    if ids[0] != ids[1]:
+        raise ValueError(
+            f"a gain compares the same problems in the same order, got {len(base)} and {len(trained)} with other ids; "
+            "evaluate both models on one data set"
+        )
     gains: dict[str, Any] = {}
     for field, name, interval in (("correct", "pass@1", "ci95"), ("lenient", "lenient_pass@1", "lenient_ci95")):
         before = [sum(p[field]) / len(p[field]) for p in base]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from typing import Any
@@ -31,7 +32,9 @@ def load_policy(model: str | PreTrainedModel, args: Any) -> PreTrainedModel:
     else:
         _check_path(model)
         try:
-            policy = AutoModelForCausalLM.from_pretrained(model, **({"dtype": "float32"} | (args.model_init_kwargs or {})))
+            policy = AutoModelForCausalLM.from_pretrained(
+                model, **({"dtype": "float32"} | (args.model_init_kwargs or {}))
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"no model could be loaded from {model!r}: {_first_line(error)}") from error
     if args.disable_dropout:
@@ -41,8 +44,13 @@ def load_policy(model: str | PreTrainedModel, args: Any) -> PreTrainedModel:
     return policy
 
 
+def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
+    """The policy as it is now, for the KL: without dropout, and never trained."""
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raises ValueError for a tokenizer whose completions could never end; pads with the end token where none is set."""
+    """Raises ValueError for a tokenizer whose completions could never end. Without a pad token it pads with the end."""
     if tokenizer.eos_token_id is None:
         raise ValueError(
             "the tokenizer has no end token (eos_token), so no completion could ever end; "
@@ -50,18 +58,21 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-        logger.warning("the tokenizer has no pad token; padding with its end token %r (padding is masked)", tokenizer.eos_token)
+        logger.warning(
+            "the tokenizer has no pad token; padding with its end token %r (padding is masked)", tokenizer.eos_token
+        )
 
 
 def check_context(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_completion_length: int, what: str
 ) -> None:
-    """Raises ValueError for a data set without rows or prompts, or with a prompt that leaves no room for a completion."""
+    """Raises ValueError for a data set without rows or prompts, or with a prompt that leaves a completion no room."""
     from grpo.trainer import encode_prompt
 
     if "prompt" not in dataset.column_names:
         raise ValueError(
-            f"{what} has no `prompt` column, only {dataset.column_names}; data.templates.render_prompts makes one from `problem`"
+            f"{what} has no `prompt` column, only {dataset.column_names}; data.templates.render_prompts makes one from "
+            "`problem`"
         )
     if len(dataset) == 0:
         raise ValueError(f"{what} is empty")
@@ -80,7 +91,7 @@ def check_context(
 
 
 def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion: the tokenizer's and those of the model's generation settings."""
+    """Every token that ends a completion: the tokenizer's and those of the generation settings."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     more = configured if isinstance(configured, list) else [configured]
     return sorted({tokenizer.eos_token_id, *(token for token in more if token is not None)})
@@ -91,7 +102,7 @@ def _check_path(path: str) -> None:
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.sep * 2 in path
     if looks_local and not os.path.isdir(os.path.expanduser(path)):
         raise ValueError(
-            f"the model path {path!r} does not exist; give a folder with config.json and weights, or a Hub name such as "
+            f"the model path {path!r} does not exist; give a folder with config.json and weights, or a Hub name like "
             "Qwen/Qwen2.5-1.5B"
         )
 

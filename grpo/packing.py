@@ -21,8 +21,8 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Pack:
-    """B rows of up to T tokens, prompt first, padded on the right. The loss's tensors are [B, T - 1]: position t of them
-    belongs to token t + 1."""
+    """B rows of up to T tokens, prompt first, padded on the right. The loss's tensors are [B, T - 1]: position t of
+    them belongs to token t + 1."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -78,7 +78,13 @@ def trained_mask(group: Group, mask_truncated: bool) -> list[bool]:
     ]
 
 
-def _pack(groups: Sequence[Group], places: list[tuple[int, int]], pad: int, device, mask_truncated: bool) -> Pack:
+def _pack(
+    groups: Sequence[Group],
+    places: list[tuple[int, int]],
+    pad: int,
+    device: torch.device | str,
+    mask_truncated: bool,
+) -> Pack:
     rows = [groups[g].prompt_ids + groups[g].completions[c].token_ids for g, c in places]
     width = max(map(len, rows))
     input_ids = torch.full((len(rows), width), pad)
@@ -105,7 +111,7 @@ def _values(logprobs: list[list[float]] | None, completion: int) -> list[float] 
     return None if logprobs is None else logprobs[completion]
 
 
-def _spread(values: list[list[float] | None], where: Tensor, device) -> Tensor | None:
+def _spread(values: list[list[float] | None], where: Tensor, device: torch.device | str) -> Tensor | None:
     """Per-token values of each row, laid on the positions that `where` marks; None when there are none."""
     if any(row is None for row in values):
         return None

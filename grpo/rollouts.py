@@ -1,8 +1,8 @@
-"""Rollouts: which prompts come next, what was sampled from them, and which update uses what. Every state has an owner.
+"""Rollouts: which prompts come next, what was sampled, and which update uses what. Every state has an owner.
 
-`PromptStream` owns the order of the prompts and the seeds of their completions; `RolloutBuffer` owns the groups that are
-sampled and not yet used up. Both save and load their state as plain JSON values, so a run resumes anywhere, also between
-two updates on one rollout.
+`PromptStream` owns the order of the prompts and the seeds of their completions; `RolloutBuffer` owns the groups that
+are sampled and not yet used up. Both save and load their state as plain JSON values, so a run resumes anywhere, also
+between two updates on one rollout.
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ class PromptStream:
         return self.drawn / self.num_rows
 
     def state_dict(self) -> dict[str, int]:
-        return {"drawn": self.drawn, "num_rows": self.num_rows, "seed": self.seed}
+        return {"drawn": self.drawn, "num_rows": self.num_rows, "seed": self.seed, "shuffle": self.shuffle}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Raises ValueError when the data set's size or the seed changed, as another order would follow."""
-        for name, now in (("num_rows", self.num_rows), ("seed", self.seed)):
+        """Raises ValueError when the data set's size, the seed or shuffling changed, as another order would follow."""
+        for name, now in (("num_rows", self.num_rows), ("seed", self.seed), ("shuffle", self.shuffle)):
             if state[name] != now:
                 raise ValueError(
                     f"the checkpoint was made with {name} {state[name]} and this run has {now}; "
-                    "resume with the data set and seed of the run that was cut off, or start a new run"
+                    "resume with the data set, seed and shuffling of the run that was cut off, or start a new run"
                 )
         self.drawn = state["drawn"]
 
@@ -111,32 +111,37 @@ def _seed(*parts: int) -> int:
 
 
 class RolloutBuffer:
-    """Serves mini-batches of groups: filled by `fill` when empty, then `plan.num_updates` updates from it."""
+    """Serves mini-batches of groups: filled by `fill` when used up, then `plan.num_updates` updates from it."""
 
     def __init__(self, plan: RolloutPlan, fill: Callable[[], list[Group]]):
         self.plan, self.fill = plan, fill
         self.groups: list[Group] = []
         self.used = plan.num_updates
-        """Updates taken from the groups that are here."""
+        """Updates done with the groups that are here."""
 
-    def next(self) -> tuple[list[Group], bool]:
-        """The groups of the next update (this rank's share), and whether they were sampled just now."""
-        fresh = self.used == self.plan.num_updates
-        if fresh:
+    def next(self) -> list[Group]:
+        """The groups of the next update (this rank's share): the same ones until `advance` says that it is done."""
+        if self.used == self.plan.num_updates:
             self.groups, self.used = self.fill(), 0
         part = self.used % self.plan.num_minibatches
+        return self.groups[part :: self.plan.num_minibatches]
+
+    def advance(self) -> None:
         self.used += 1
-        return self.groups[part :: self.plan.num_minibatches], fresh
 
     def state_dict(self) -> dict[str, Any]:
         empty = self.used == self.plan.num_updates
-        return {"used": self.used, "updates": self.plan.num_updates, "groups": [] if empty else [g.to_json() for g in self.groups]}
+        return {
+            "used": self.used,
+            "updates": self.plan.num_updates,
+            "groups": [] if empty else [g.to_json() for g in self.groups],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError when a rollout now serves another number of updates than at the checkpoint."""
         if state["updates"] != self.plan.num_updates:
             raise ValueError(
-                f"the checkpoint's rollouts serve {state['updates']} updates each and this run's {self.plan.num_updates}; "
+                f"the checkpoint's rollouts serve {state['updates']} updates and this run's {self.plan.num_updates}; "
                 "resume with the batch settings of the run that was cut off"
             )
         self.used = state["used"]

@@ -1,7 +1,7 @@
 """Sampling completions: every prompt prefilled once for its group, finished rows removed, log-probs kept.
 
-Plain transformers models, no server. Randomness belongs to the row, not to the batch: each completion draws from its own
-stream of uniforms, so the same seed gives the same text whatever else is sampled beside it, on one process or on many.
+Plain transformers models, no server. Randomness belongs to the row, not to the batch: each completion draws from its
+own stream of uniforms, so the same seed gives the same text whatever is sampled beside it, on one process or on many.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class Completion:
 
 
 def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
-    """logits [B, V] -> [B, V] with -inf where top-k, top-p (Holtzman et al. 2020) or min-p (2407.01082) drop a token."""
+    """logits [B, V] -> [B, V], -inf where top-k, top-p (Holtzman et al. 2020) or min-p (2407.01082) drop a token."""
     if config.top_k and config.top_k < logits.shape[-1]:
         kth = logits.topk(config.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -torch.inf)
@@ -85,7 +86,7 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> t
 
 
 def row_uniforms(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """[len(seeds), count] uniforms in [0, 1), each row a stream of its own seed (made on the CPU: same on every device)."""
+    """[len(seeds), count] uniforms in [0, 1), a stream a row by its seed (made on the CPU: same on every device)."""
     rows = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
     return torch.stack(rows).to(device)
 
@@ -120,7 +121,9 @@ class Sampler:
                     on_progress(sum(len(group) for group in groups), total)
         return groups
 
-    def _sample_batch(self, prompt_ids, seeds, config: SamplingConfig) -> list[list[Completion]]:
+    def _sample_batch(
+        self, prompt_ids: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], config: SamplingConfig
+    ) -> list[list[Completion]]:
         device = next(self.model.parameters()).device
         counts = torch.tensor([len(row) for row in seeds])
         uniforms = row_uniforms([seed for row in seeds for seed in row], config.max_new_tokens, device)
@@ -144,7 +147,12 @@ class Sampler:
                 keep = (~ended).nonzero()[:, 0]
                 if len(keep) == 0:
                     break
-                live, next_tokens, positions, attention = live[keep], next_tokens[keep], positions[keep], attention[keep]
+                live, next_tokens, positions, attention = (
+                    live[keep],
+                    next_tokens[keep],
+                    positions[keep],
+                    attention[keep],
+                )
                 cache.batch_select_indices(keep)
             if step + 1 == config.max_new_tokens:
                 break
@@ -160,8 +168,10 @@ class Sampler:
             logits = output.logits[:, -1]
         return _collect(tokens.cpu(), logprobs.cpu(), lengths.tolist(), stopped.tolist(), counts.tolist())
 
-    def _prefill(self, prompt_ids, counts: Tensor, device: torch.device):
-        """Run each prompt once and repeat its cache for its group: last logits [B, V], cache, mask [B, T], positions [B]."""
+    def _prefill(
+        self, prompt_ids: Sequence[Sequence[int]], counts: Tensor, device: torch.device
+    ) -> tuple[Tensor, Any, Tensor, Tensor]:
+        """Run each prompt once, repeat its cache for its group: logits [B, V], cache, mask [B, T], positions [B]."""
         longest = max(len(ids) for ids in prompt_ids)
         padded = torch.full((len(prompt_ids), longest), self.pad_token_id)
         mask = torch.zeros((len(prompt_ids), longest), dtype=torch.long)
@@ -179,7 +189,9 @@ class Sampler:
         return output.logits[:, -1][repeat], cache, mask[repeat], positions[repeat, -1]
 
 
-def _collect(tokens: Tensor, logprobs: Tensor, lengths, stopped, counts) -> list[list[Completion]]:
+def _collect(
+    tokens: Tensor, logprobs: Tensor, lengths: list[int], stopped: list[bool], counts: list[int]
+) -> list[list[Completion]]:
     rows = [
         Completion(tokens[i, :n].tolist(), logprobs[i, :n].tolist(), truncated=not stopped[i])
         for i, n in enumerate(lengths)

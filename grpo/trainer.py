@@ -1,7 +1,7 @@
 """GRPOTrainer: group-relative policy optimisation on top of transformers' Trainer.
 
-Checkpoints, schedules, trackers, clipping and the distributed wrappers are Trainer's. What is GRPO's reads top to bottom in
-`training_step`: sample, score, compare, pack, update (DeepSeekMath, arXiv:2402.03300, algorithm 1).
+Checkpoints, schedules, trackers, clipping and the distributed wrappers are Trainer's. What is GRPO's reads top to
+bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, arXiv:2402.03300, algorithm 1).
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
-from trl.models.utils import create_reference_model
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
 from grpo.advantages import combine_rewards, group_advantages, teaches
-from grpo.checkpoints import forgiving_disk
+from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.config import GRPOConfig
-from grpo.loading import check_context, check_tokenizer, load_policy, load_tokenizer, stop_tokens
+from grpo.loading import check_context, check_tokenizer, frozen_copy, load_policy, load_tokenizer, stop_tokens
 from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
@@ -38,7 +37,7 @@ from rewards import call_reward
 
 logger = logging.getLogger(__name__)
 
-RewardFunc = Callable[..., list[float | None]]
+RewardFunc = Callable[..., Sequence[float | None]]
 STATE_FILE = "rollouts-rank{rank}.json"
 
 
@@ -46,11 +45,11 @@ class GRPOTrainer(Trainer):
     """Trains a policy by GRPO; the constructor and the settings are those a TRL user knows.
 
     `model` is a transformers causal language model or the path or Hub name of one. Each of `reward_funcs` is called as
-    `f(prompts, completions, completion_ids=…, **columns)` and returns a float or None a completion. The data sets have a
-    `prompt` column (text, or a conversation for the chat template); their other columns go to the rewards. A callback may
-    define `on_rollout(args, state, control, groups=…)` to see what was sampled.
+    `f(prompts, completions, completion_ids=…, **columns)` and returns a float or None a completion. The data sets have
+    a `prompt` column (text, or a conversation for the chat template); their other columns go to the rewards. A callback
+    may define `on_rollout(args, state, control, groups=…)` to see what was sampled.
 
-    Raises ValueError, before any sampling, for a tokenizer without an end or pad token, a prompt that leaves no room for a
+    Raises ValueError, before any sampling, for a tokenizer without an end token, a prompt that leaves no room for a
     completion, a data set without `prompt`, or reward weights that do not match the functions.
     """
 
@@ -83,7 +82,7 @@ class GRPOTrainer(Trainer):
 
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
         add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
-        self.reference = create_reference_model(policy) if args.beta > 0 and peft_config is None else None
+        self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
         if self.reference is not None:
             add_fused_lm_head(self.reference, temperature=args.temperature)
         if peft_config is not None:
@@ -109,31 +108,30 @@ class GRPOTrainer(Trainer):
             self.reference = self.accelerator.prepare_model(self.reference, evaluation_mode=True)
         if args.sync_ref_model:
             if self.reference is None:
-                raise ValueError("sync_ref_model needs a full reference model, and with a peft_config the base is the reference")
+                raise ValueError(
+                    "sync_ref_model needs a full reference model, and with a peft_config the base is the reference"
+                )
             self.add_callback(SyncRefModelCallback(self.reference, self.accelerator))
         if train_dataset is not None:
             self.plan = args.plan_rollouts(self.accelerator.num_processes)
             self.stream = PromptStream(len(train_dataset), args.num_generations, args.seed, args.shuffle_dataset)
-            self.buffer = RolloutBuffer(self.plan, self.sample_rollout)
+            self.buffer = RolloutBuffer(self.plan, self.next_rollout)
 
     # ------------------------------------------------------------------ one step
 
-    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """One GRPO update: sample, score, compare, pack, update. Returns the update's loss, detached."""
         started = time.perf_counter()
         model.train()
-        groups, fresh = self.buffer.next()  # sampled, scored and compared now, or left over from the last sampling
-        if self.plan.num_updates > 1 and fresh:
-            self.keep_logprobs(model, self.buffer.groups, "old_logprobs")
-        if self.loss_config.beta > 0 and fresh:
-            self.keep_reference_logprobs(self.buffer.groups)
+        groups = self.buffer.next()  # sampled, scored and compared now, or left over from the last sampling
         divisors = self.count(groups)
         packs = self.pack([group for group in groups if self.learns_from(group)])
         loss = torch.zeros((), device=self.accelerator.device)
         statistics: dict[str, Tensor] = {}
         for pack, sync in self.with_last_synced(model, packs):
-            with sync, self.compute_loss_context_manager():
-                output = model(**pack.model_inputs, fused_lm_head=True)
+            with sync:
+                with self.compute_loss_context_manager():
+                    output = model(**pack.model_inputs, fused_lm_head=True)
                 pack_loss, sums = grpo_loss(output.log_probs.float(), pack.loss_inputs, divisors, self.loss_config)
                 # Wrappers average gradients over ranks; the divisors already count every rank.
                 pack_loss = pack_loss * self.accelerator.num_processes
@@ -142,10 +140,20 @@ class GRPOTrainer(Trainer):
             sums |= self.entropy(output.entropy, pack)
             statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
         self.record_update(statistics, time.perf_counter() - started)
+        self.buffer.advance()  # last, so that a run that resumes repeats an update that broke off
         return loss
 
+    def next_rollout(self) -> list[Group]:
+        """`sample_rollout`; where that breaks off, its prompts stay the next ones."""
+        place = self.stream.state_dict()
+        try:
+            return self.sample_rollout()
+        except BaseException:
+            self.stream.load_state_dict(place)
+            raise
+
     def sample_rollout(self) -> list[Group]:
-        """This rank's groups of the next rollout: sampled, scored, compared."""
+        """This rank's groups of the next rollout: sampled, scored, compared, with the log-probs that the loss needs."""
         started = time.perf_counter()
         draws = self.stream.draw(self.plan.num_prompts)
         mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
@@ -153,7 +161,12 @@ class GRPOTrainer(Trainer):
         sampled = time.perf_counter()
         self.score(groups)
         self.compare(groups)
-        self.record_rollout(groups, sampled - started, time.perf_counter() - sampled)
+        scored = time.perf_counter()
+        if self.plan.num_updates > 1:
+            self.keep_logprobs(self.model_wrapped, groups, "old_logprobs")
+        if self.loss_config.beta > 0:
+            self.keep_reference_logprobs(groups)
+        self.record_rollout(groups, sampled - started, scored - sampled)
         self._call_on_rollout(groups)
         return groups
 
@@ -174,8 +187,13 @@ class GRPOTrainer(Trainer):
         if not flat:
             return
         prompts = [group.row["prompt"] for group, _ in flat]
-        completions = [_as_message(group.texts[i]) if isinstance(group.row["prompt"], list) else group.texts[i] for group, i in flat]
-        columns = {key: [group.row[key] for group, _ in flat] for key in flat[0][0].row if key not in ("prompt", "completion")}
+        completions = [
+            _as_message(group.texts[i]) if isinstance(group.row["prompt"], list) else group.texts[i]
+            for group, i in flat
+        ]
+        columns = {
+            key: [group.row[key] for group, _ in flat] for key in flat[0][0].row if key not in ("prompt", "completion")
+        }
         columns["completion_ids"] = [group.completions[i].token_ids for group, i in flat]
         for name, func in zip(self.reward_names, self.reward_funcs):
             values = iter(call_reward(func, prompts, completions, **columns))
@@ -188,7 +206,8 @@ class GRPOTrainer(Trainer):
         everyone = gather_object([(self.accelerator.process_index, local)])
         rows = [(rank, values) for rank, share in everyone for values in share]
         parts = torch.tensor(
-            [[[math.nan if r is None else r for r in part] for part in values] for _, values in rows], dtype=torch.float64
+            [[[math.nan if r is None else r for r in part] for part in values] for _, values in rows],
+            dtype=torch.float64,
         ).transpose(0, 1)  # [functions, prompts, completions]
         totals, live = combine_rewards(parts, self.reward_weights)
         advantages = group_advantages(totals, self.args.scale_rewards, live)
@@ -207,7 +226,7 @@ class GRPOTrainer(Trainer):
                 self.keep_logprobs(self.model_wrapped, groups, "ref_logprobs")
 
     @torch.no_grad()
-    def keep_logprobs(self, model, groups: Sequence[Group], name: str) -> None:
+    def keep_logprobs(self, model: Any, groups: Sequence[Group], name: str) -> None:
         """Store each completion's token log-probs under `model` as `name` of its group."""
         for group in groups:
             setattr(group, name, [[] for _ in group.completions])
@@ -219,8 +238,12 @@ class GRPOTrainer(Trainer):
                 getattr(groups[g], name)[c] = row[where].tolist()
 
     def pack_all(self, groups: Sequence[Group]) -> list[Pack]:
-        bare = [Group(g.row, g.prompt_ids, g.completions, g.texts, live=g.live, advantages=g.advantages) for g in groups]
-        return pack_groups(bare, self.args.max_tokens_per_pack, self.processing_class.pad_token_id, self.accelerator.device)
+        """Every completion, for its log-probs; an empty pack where this rank has none, as wrappers meet in forwards."""
+        pad, device = self.processing_class.pad_token_id, self.accelerator.device
+        bare = [
+            Group(g.row, g.prompt_ids, g.completions, g.texts, live=g.live, advantages=g.advantages) for g in groups
+        ]
+        return pack_groups(bare, self.args.max_tokens_per_pack, pad, device) or [empty_pack(pad, device)]
 
     def pack(self, groups: Sequence[Group]) -> list[Pack]:
         """The update's packs on the device; an empty one where this rank has nothing to learn from."""
@@ -235,7 +258,9 @@ class GRPOTrainer(Trainer):
     def count(self, groups: Sequence[Group]) -> Divisors:
         """What this update counts over all ranks. Groups that are left out of the packs count all the same."""
         masked = self.args.mask_truncated_completions
-        update = torch.tensor([sum(len(g.completions) for g in groups), _num_tokens(groups, masked)], device=self.accelerator.device)
+        update = torch.tensor(
+            [sum(len(g.completions) for g in groups), _num_tokens(groups, masked)], device=self.accelerator.device
+        )
         rollout = torch.tensor([_num_tokens(self.buffer.groups, masked)], device=self.accelerator.device)
         num_rows, num_tokens, rollout_tokens = self.accelerator.reduce(torch.cat([update, rollout]), "sum").tolist()
         return Divisors(
@@ -244,7 +269,9 @@ class GRPOTrainer(Trainer):
             rollout_tokens_per_update=rollout_tokens / self.plan.num_minibatches,
         )
 
-    def with_last_synced(self, model, packs: Sequence[Pack]) -> Iterator[tuple[Pack, contextlib.AbstractContextManager]]:
+    def with_last_synced(
+        self, model: Any, packs: Sequence[Pack]
+    ) -> Iterator[tuple[Pack, contextlib.AbstractContextManager]]:
         """Each pack with the context its backward runs in: gradients meet across ranks once, on the last pack."""
         state = self.accelerator.gradient_state
         for number, pack in enumerate(packs, start=1):
@@ -264,18 +291,24 @@ class GRPOTrainer(Trainer):
         return encode_prompt(self.processing_class, prompt)
 
     def get_train_dataloader(self) -> DataLoader:
-        """One item an update; what it trains on comes from the rollout buffer, which keeps its own place in the data."""
+        """One item an update; what it trains on comes from the rollout buffer, which keeps its place in the data."""
         rollouts = max(1, math.ceil(len(self.train_dataset) / self.plan.num_prompts))
-        return DataLoader(range(rollouts * self.plan.num_updates), collate_fn=lambda updates: {"update": updates})
+        updates: Any = range(rollouts * self.plan.num_updates)
+        # A generator of its own: starting an epoch would draw from the global one, which dropout uses.
+        return DataLoader(updates, collate_fn=lambda update: {"update": update}, generator=torch.Generator())
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any):
-        """As Trainer's. A checkpoint also restores the place in the prompts, the rollout in use and the reference."""
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, **kwargs: Any) -> Any:
+        """As Trainer's; True takes the newest whole checkpoint. One also restores the place in the prompts, the rollout
+        in use and the reference."""
         self.args.ignore_data_skip = True  # the prompt stream knows its own place
-        if isinstance(resume_from_checkpoint, str):
-            self.load_rollout_state(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        folder = latest_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        if resume_from_checkpoint and folder is None:
+            raise ValueError(f"{self.args.output_dir} holds no whole checkpoint to resume from; start without resuming")
+        if folder:
+            self.load_rollout_state(str(folder))
+        return super().train(resume_from_checkpoint=str(folder) if folder else None, **kwargs)
 
-    def _save_checkpoint(self, model, trial) -> None:
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Trainer's checkpoint plus the rollout state; a full disk costs the checkpoint, not the run."""
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with forgiving_disk(folder):
@@ -285,7 +318,12 @@ class GRPOTrainer(Trainer):
 
     def save_rollout_state(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        state = {"stream": self.stream.state_dict(), "buffer": self.buffer.state_dict(), "num_tokens": self.num_tokens}
+        state = {
+            "stream": self.stream.state_dict(),
+            "buffer": self.buffer.state_dict(),
+            "num_tokens": self.num_tokens,
+            "metrics": {"sums": self._sums, "counts": self._counts},
+        }
         (folder / STATE_FILE.format(rank=self.accelerator.process_index)).write_text(json.dumps(state))
         if self.args.sync_ref_model and self.accelerator.is_main_process:
             self.accelerator.unwrap_model(self.reference).save_pretrained(folder / "reference")
@@ -303,12 +341,16 @@ class GRPOTrainer(Trainer):
         self.stream.load_state_dict(state["stream"])
         self.buffer.load_state_dict(state["buffer"])
         self.num_tokens = state["num_tokens"]
+        self._sums = defaultdict(float, state["metrics"]["sums"])
+        self._counts = defaultdict(int, state["metrics"]["counts"])
         if self.args.sync_ref_model:
             saved = load_policy(str(Path(folder) / "reference"), self.args)
             self.accelerator.unwrap_model(self.reference).load_state_dict(saved.state_dict())
 
     @torch.no_grad()
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Dataset | None = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Mean rewards on the evaluation set: `num_generations_eval` samples a prompt at R1's evaluation settings, and
         greedy. Keys: eval_rewards/<name>/mean, eval_greedy/<name>, eval_completions/mean_length."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
@@ -332,7 +374,7 @@ class GRPOTrainer(Trainer):
             if kind == "sampled":
                 metrics[f"{metric_key_prefix}_completions/mean_length"] = sum(lengths) / max(len(lengths), 1)
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     # ------------------------------------------------------------------ what a run shows
@@ -388,12 +430,18 @@ class GRPOTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Trainer's log line with the metrics kept since the last one."""
+        if self.train_dataset is not None:
+            self.state.epoch = self.stream.epoch  # Trainer counts its own items, from 0 again after a resume
         if "loss" in logs:
             logs = logs | {name: self._sums[name] / self._counts[name] for name in self._sums}
             if "num_tokens" in logs:
                 logs["num_tokens"] = self.num_tokens
             if "time/sample" in logs:
-                logs["time/update"] -= (logs["time/sample"] + logs["time/score"]) * self._counts["time/sample"] / self._counts["time/update"]
+                logs["time/update"] -= (
+                    (logs["time/sample"] + logs["time/score"])
+                    * self._counts["time/sample"]
+                    / self._counts["time/update"]
+                )
             self._sums.clear()
             self._counts.clear()
         super().log(logs, start_time)
@@ -448,5 +496,3 @@ def _std(values: Sequence[float], live: Sequence[bool]) -> float:
         return 0.0
     mean = _mean(kept)
     return math.sqrt(sum((value - mean) ** 2 for value in kept) / (len(kept) - 1))
-
-

@@ -1,12 +1,13 @@
 """Measure a model by DeepSeek-R1's evaluation protocol (grpo.evaluation), on the micro world or any data set.
 
-    python -m recipes.measure --model_name_or_path runs/r1-zero/model --template r1_zero_short       (`make eval`)
+python -m recipes.measure --model_name_or_path runs/r1-zero/model --template r1_zero_short       (`make eval`)
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ class MeasureConfig:
         )  # fmt: skip
 
 
-def measure(config: MeasureConfig, problems: Dataset, on_progress=None) -> list[dict[str, Any]]:
+def measure(
+    config: MeasureConfig, problems: Dataset, on_progress: Callable[[int, int], None] | None = None
+) -> list[dict[str, Any]]:
     """The judged samples of one model."""
     tokenizer = load_tokenizer(config.model_name_or_path)
     check_tokenizer(tokenizer)
@@ -68,13 +71,17 @@ def table(report: dict[str, Any]) -> str:
     lines = [f"{'':24}{'pass@1':>16}{'lenient':>16}{'cons@k':>8}{'pass@k':>8}{'format':>8}{'greedy':>8}{'length':>8}"]
     slices = [("overall", report["overall"])]
     for title in ("tasks", "languages", "difficulties"):
-        slices += [(f"{title[:-1] if title != 'difficulties' else 'difficulty'} {name}", value) for name, value in report[title].items()]
+        slices += [
+            (f"{title[:-1] if title != 'difficulties' else 'difficulty'} {name}", value)
+            for name, value in report[title].items()
+        ]
     for name, sides in slices:
         for side, s in sides.items():
             k = s["k"]
             label = name if len(sides) == 1 else f"{name} {side}"
             lines.append(
-                f"{label[:24]:24}{_with_interval(s['pass@1'], s['ci95']):>16}{_with_interval(s['lenient_pass@1'], s['lenient_ci95']):>16}"
+                f"{label[:24]:24}{_with_interval(s['pass@1'], s['ci95']):>16}"
+                f"{_with_interval(s['lenient_pass@1'], s['lenient_ci95']):>16}"
                 f"{100 * s[f'cons@{k}']:8.1f}{100 * s[f'pass@{k}']:8.1f}{100 * s['format']:8.1f}"
                 f"{'–' if s['greedy'] is None else format(100 * s['greedy'], '.1f'):>8}{s['mean_length']:8.0f}"
             )

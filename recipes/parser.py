@@ -6,10 +6,12 @@ value of the wrong type, an abbreviated flag. A mapping is JSON on the command l
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import difflib
 import enum
+import functools
 import json
 import os
 import re
@@ -23,6 +25,8 @@ from typing import Any
 import yaml
 from trl import TrlParser
 
+from recipes.launch import prepare_ranks
+
 
 class RecipeError(ValueError):
     """A recipe or command line that cannot be run as written. The message says what to change."""
@@ -32,11 +36,16 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: PyYAML follows YAML 1.1, where `1e-5` lacks a dot and is text."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Puts the text "1e-5" into quotes, so that _Loader reads a text."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -50,8 +59,15 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} must hold a mapping of settings, one `key: value` a line; it holds {type(content).__name__}")
+        raise RecipeError(
+            f"{path} must hold a mapping of settings, one `key: value` a line; it holds {type(content).__name__}"
+        )
     return content
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """YAML that load_yaml reads back as it was."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -98,18 +114,14 @@ class RecipeParser(TrlParser):
             hints = typing.get_type_hints(dataclass_type)
             self.hints |= {field.name: hints[field.name] for field in dataclasses.fields(dataclass_type) if field.init}
         for action in self._actions:
-            if "dict" in str(self.hints.get(action.dest, "")):
-                action.type = _json_mapping
+            hint = self.hints.get(action.dest)
+            if "dict" in str(hint):
+                action.type = functools.partial(_mapping, hint=hint)
 
-    def parse_args_and_config(self, args: list[str] | None = None, **_: Any) -> tuple:  # type: ignore[override]
+    def parse_args_and_config(self, args: list[str] | None = None, **_: Any) -> tuple:
         """The dataclasses, from `--config FILE` and the flags that override it. Raises RecipeError."""
-        args = list(sys.argv[1:] if args is None else args)
-        if "--config" in args:
-            place = args.index("--config")
-            if place + 1 == len(args):
-                raise RecipeError("--config needs the path of a YAML file behind it")
-            path = args[place + 1]
-            del args[place : place + 2]
+        path, args = _config_path(list(sys.argv[1:] if args is None else args))
+        if path is not None:
             self.set_defaults_with_config(**self.checked(load_yaml(path), path))
         *parsed, unknown = self.parse_args_into_dataclasses(
             args=args, return_remaining_strings=True, look_for_args_file=False
@@ -119,8 +131,14 @@ class RecipeParser(TrlParser):
         return tuple(parsed)
 
     def checked(self, settings: dict[str, Any], source: str | Path) -> dict[str, Any]:
-        """The settings themselves, once every key is known and every value is of its field's type."""
+        """The settings, once every key is known and every value is of its field's type.
+
+        A run's config.yaml is a recipe too: what it says under `provenance` sets nothing and is left out.
+        """
+        settings = {key: value for key, value in settings.items() if key != "provenance"}
         for key, value in settings.items():
+            if key == "scale_rewards" and isinstance(value, bool):  # TRL takes true and false for "group" and "none"
+                continue
             if key not in self.hints:
                 raise RecipeError(self._unknown(str(key), source))
             if not fits(value, self.hints[key]):
@@ -138,18 +156,40 @@ class RecipeParser(TrlParser):
         raise RecipeError(message)
 
 
-def _json_mapping(text: str) -> dict:
+def _config_path(args: list[str]) -> tuple[str | None, list[str]]:
+    """The path behind `--config` (or in `--config=PATH`), and the other arguments. Raises RecipeError without one."""
+    for place, arg in enumerate(args):
+        flag, equals, path = arg.partition("=")
+        if flag == "--config":
+            behind = args[place + 1 :]
+            path, rest = (path, behind) if equals else ("".join(behind[:1]), behind[1:])
+            if not path or path.startswith("--"):
+                raise RecipeError("--config needs the path of a YAML file behind it")
+            return path, args[:place] + rest
+    return None, args
+
+
+def _mapping(text: str, hint: Any) -> dict | str:
+    """A mapping given as JSON; text as it is, such as DeepSpeed's `ds.json`, where the setting takes a path as well.
+
+    Its errors are argparse's, which shows no other's message.
+    """
+    if fits(text, hint) and not text.lstrip().startswith("{"):
+        return text
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RecipeError(f"expected a JSON object such as '{{\"accuracy\": 1.0}}', got {text!r}: {error}") from error
-    if not isinstance(value, dict):
-        raise RecipeError(f"expected a JSON object, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a JSON object such as '{{\"accuracy\": 1.0}}', got {text!r}: {error}"
+        ) from error
+    if not isinstance(value, dict) or not fits(value, hint):
+        raise argparse.ArgumentTypeError(f"expected {readable(hint)} as a JSON object, got {text!r}")
     return value
 
 
 def parse(*dataclass_types: Any, args: list[str] | None = None) -> tuple:
     """The settings of a recipe's command; prints a readable message and exits with status 2 when they are wrong."""
+    prepare_ranks()
     try:
         return RecipeParser(dataclass_types).parse_args_and_config(args)
     except (RecipeError, ValueError) as error:
@@ -159,11 +199,17 @@ def parse(*dataclass_types: Any, args: list[str] | None = None) -> tuple:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Show an error that the user can mend as one line and exit with status 2; R1LAB_DEBUG=1 shows the traceback."""
+    """Show an error that the user can mend as one line and exit with status 2; R1LAB_DEBUG=1 shows the traceback.
+
+    Ctrl-C, where nothing else takes care of it, exits with status 130, as a shell's own commands do.
+    """
     try:
         yield
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("R1LAB_DEBUG"):
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -109,7 +109,8 @@ class ShardMaker:
     def __call__(self, shard: int) -> np.ndarray:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         tokenizer = Tokenizer.from_str(self.tokenizer_json)
-        end = tokenizer.token_to_id("<|endoftext|>")
+        end = tokenizer.token_to_id(SPECIAL_TOKENS[0])
+        assert end is not None
         return fill_rows(documents(self.config.seed, shard), tokenizer, self.rows, self.config.context_length, end)
 
 
@@ -119,14 +120,11 @@ def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Itera
     make = ShardMaker(config, tokenizer.backend_tokenizer.to_str(), config.rows_per_step)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         # A window of pending shards, not imap over all: imap would fill the memory when text outruns training.
-        pending: list = []
         shards = iter(range(config.max_steps))
-        for shard in itertools.islice(shards, workers * 4):
-            pending.append(pool.apply_async(make, (shard,)))
+        pending = [pool.apply_async(make, (shard,)) for shard in itertools.islice(shards, workers * 4)]
         while pending:
             rows = pending.pop(0).get()
-            if (shard := next(shards, None)) is not None:
-                pending.append(pool.apply_async(make, (shard,)))
+            pending += [pool.apply_async(make, (shard,)) for shard in itertools.islice(shards, 1)]
             yield torch.from_numpy(rows.astype(np.int64))
 
 
@@ -163,12 +161,16 @@ def build_optimizers(model: torch.nn.Module, config: PretrainConfig) -> list[tor
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
         torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
-def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> list[tuple[int, float]]:
+def train(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, config: PretrainConfig
+) -> list[tuple[int, float]]:
     """Train in place; returns (step, loss in nats a token) every 100 steps."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
@@ -196,7 +198,10 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, config: P
             curve.append((step, loss.item()))
             rate = (step + 1) * rows.numel() / (time.time() - started)
             left = (time.time() - started) / (step + 1) * (config.max_steps - step - 1)
-            print(f"step {step:5d}/{config.max_steps}  loss {loss.item():.4f}  {rate:,.0f} tokens/s  left {left:.0f} s", flush=True)
+            print(
+                f"step {step:5d}/{config.max_steps}  loss {loss.item():.4f}  {rate:,.0f} tokens/s  left {left:.0f} s",
+                flush=True,
+            )
             if not math.isfinite(loss.item()):
                 raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower learning_rate")
     return curve
@@ -205,7 +210,11 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, config: P
 def main(config: PretrainConfig) -> None:
     tokenizer = train_tokenizer(config)
     model = build_model(config, tokenizer)
-    print(f"{model.num_parameters():,} parameters, {config.max_steps * config.rows_per_step * config.context_length:,} tokens", flush=True)
+    num_tokens = config.max_steps * config.rows_per_step * config.context_length
+    print(
+        f"{model.num_parameters():,} parameters, {num_tokens:,} tokens",
+        flush=True,
+    )
     train(model, tokenizer, config)
     output = Path(config.output_dir)
     model.to(torch.bfloat16).save_pretrained(output)

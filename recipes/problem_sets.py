@@ -43,9 +43,13 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
         train = _micro("train", config.train_size, config)
         validation = _micro("validation", config.validation_size, config) if config.validation_size else None
     else:
-        problems = load_problems(config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_name)
+        problems = load_problems(
+            config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_name
+        )
         if config.validation_size >= len(problems):
-            raise ValueError(f"validation_size {config.validation_size} leaves nothing of the {len(problems)} problems to train on")
+            raise ValueError(
+                f"validation_size {config.validation_size} leaves nothing of the {len(problems)} problems to train on"
+            )
         problems = problems.shuffle(seed=config.problem_seed)
         cut = len(problems) - config.validation_size
         train = problems.select(range(min(cut, config.train_size) if config.train_size else cut))
@@ -60,11 +64,13 @@ def held_out_problems(config: ProblemConfig) -> Dataset | None:
     if config.eval_dataset is None:
         return _rendered(_micro("test", config.test_size, config), config) if config.dataset == "micro" else None
     problems = load_problems(
-        config.eval_dataset, columns=config.columns, split=config.eval_dataset_split, name=config.dataset_name, limit=config.test_size
+        config.eval_dataset,
+        columns=config.columns,
+        split=config.eval_dataset_split,
+        name=config.dataset_name,
+        limit=config.test_size,
     )
     return _rendered(problems, config)
-
-
 
 
 def _micro(split: str, size: int, config: ProblemConfig) -> Dataset:

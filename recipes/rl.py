@@ -9,23 +9,28 @@ run at the end of the step with a checkpoint and a report; `--resume` goes on fr
 
 from __future__ import annotations
 
-import recipes  # noqa: F401, I001  # before torch: its settings for shared cores
-
+import contextlib
+import json
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
-from grpo.checkpoints import latest_checkpoint
+import recipes  # noqa: F401  # before torch: its settings for shared cores
+from grpo.checkpoints import is_disk_full, latest_checkpoint
 from grpo.config import GRPOConfig
 from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
+from recipes.launch import check_ranks
 from recipes.measure import JUDGE, table
 from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
 from recipes.progress import ProgressDisplay
@@ -42,7 +47,7 @@ class RLConfig:
 
     model_name_or_path: str
     rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
-    """Reward -> weight: built-in names, or package.module:function. DeepSeek-R1-Zero weighs accuracy and format alike."""
+    """Reward -> weight: built-in names, or package.module:function. R1-Zero weighs accuracy and format alike."""
     soft_overlong_tokens: int = 0
     """DAPO's soft overlong penalty (eq. 13): completions in the last this many tokens before the limit lose up to 1."""
     k: int = 16
@@ -80,10 +85,10 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
     if checkpoint is None and main_process:
         run.write_config(recipe, problems, args)
-    if checkpoint is not None and main_process:
-        run.forget_after(int(checkpoint.name.split("-")[1]))
+    if recipe.resume and main_process:
+        run.forget_after(latest_step(run.path) or 0)
 
-    with ProgressDisplay() as display:
+    with ProgressDisplay() as display, nothing_lost(trainer, run):
         if main_process:
             display.attach(trainer)
         measured = Measured(trainer, test, run, recipe, display)
@@ -96,7 +101,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
 
 
 def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:
-    """Quiet libraries, and as many threads as there are cores to run them."""
+    """Quiet libraries, and as many threads as there are cores to run them. ValueError for ranks without a group."""
+    check_ranks(args.world_size)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     args.disable_tqdm = True
@@ -116,34 +122,61 @@ def open_run(args: GRPOConfig) -> RunFolder:
     return RunFolder(path)
 
 
-def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint) -> str:
-    """Train; "finished" or "interrupted". Whatever ends training, the work so far is in a checkpoint."""
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        done = trainer.state.global_step >= trainer.state.max_steps
-    except BaseException as error:
-        save_what_there_is(trainer, run, error)
-        if not isinstance(error, KeyboardInterrupt):
-            raise
-        done = False
-    state = "finished" if done else "interrupted"
+def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | None) -> str:
+    """Train and save the model: "finished", or "interrupted" by a first Ctrl-C."""
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    state = "finished" if trainer.state.global_step >= trainer.state.max_steps else "interrupted"
     if trainer.accelerator.is_main_process:
         run.set_status(state, trainer.state.global_step, trainer.state.max_steps)
-    trainer.save_model(str(run.path / "model"))
+    try:
+        trainer.save_model(str(run.path / "model"))
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        logger.error("the trained model was not saved: the disk is full; checkpoint-* has what was saved before")
     return state
 
 
+@contextlib.contextmanager
+def nothing_lost(trainer: GRPOTrainer, run: RunFolder) -> Iterator[None]:
+    """Whatever breaks a run off, its work so far is in a checkpoint, and its status and report say what happened."""
+    try:
+        yield
+    except BaseException as error:
+        save_what_there_is(trainer, run, error)
+        raise
+    finally:
+        restore_signals()
+
+
 def save_what_there_is(trainer: GRPOTrainer, run: RunFolder, error: BaseException) -> None:
-    """A checkpoint of the last finished update, the status, and a report, when training breaks off."""
+    """A checkpoint of the last finished update, the status and a report. Several ranks cannot save when one of them
+    fails; they have their last regular checkpoint."""
     step = trainer.state.global_step
-    if step and latest_checkpoint(run.path) != run.path / f"checkpoint-{step}":
+    if step and trainer.accelerator.num_processes == 1 and latest_step(run.path) != step:
         trainer._save_checkpoint(trainer.model, trial=None)
-    if trainer.accelerator.is_main_process:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        run.set_status("interrupted" if interrupted else "failed", step, trainer.state.max_steps, f"{type(error).__name__}: {error}")
+    if not trainer.accelerator.is_main_process:
+        return
+    state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    run.set_status(state, step, trainer.state.max_steps, f"{type(error).__name__}: {error}".rstrip(": "))
+    if (saved := latest_step(run.path)) is not None:
+        logger.error(
+            "the run broke off after step %d; %s has its work up to step %d, and --resume goes on from there",
+            step, run.path, saved,
+        )  # fmt: skip
+    with contextlib.suppress(OSError):  # the disk may be what is full
         write_report(run.path)
-        if step and not interrupted:
-            logger.error("the run broke off at step %d; its work is in %s. Go on with --resume once the cause is mended.", step, run.path)
+
+
+def latest_step(folder: Path) -> int | None:
+    """The step of a run's newest checkpoint."""
+    checkpoint = latest_checkpoint(folder)
+    return None if checkpoint is None else int(checkpoint.name.split("-")[1])
+
+
+def restore_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class StopOnSignal(TrainerCallback):
@@ -157,24 +190,25 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, self._ask)
 
     def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        restore_signals()
 
-    def _ask(self, number, frame) -> None:
+    def _ask(self, number: int, frame: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         print("\nstopping after this step, with a checkpoint and a report (once more to stop at once) …", flush=True)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.asked:
+        if any(gather_object([self.asked])):  # a signal meets the ranks at different steps; they must stop at one
             control.should_save = control.should_training_stop = True
 
 
 class Measured:
     """The held-out measurement on both sides of training: eval.json, and samples of the same problems."""
 
-    def __init__(self, trainer: GRPOTrainer, test: Dataset | None, run: RunFolder, recipe: RLConfig, display: ProgressDisplay):
+    def __init__(
+        self, trainer: GRPOTrainer, test: Dataset | None, run: RunFolder, recipe: RLConfig, display: ProgressDisplay
+    ):
         self.trainer, self.test, self.run, self.recipe, self.display = trainer, test, run, recipe, display
         self.samples: dict[str, list[dict[str, Any]]] = {}
         args = trainer.args
@@ -184,15 +218,13 @@ class Measured:
         )  # fmt: skip
 
     def before(self) -> None:
-        kept = self.run.path / "base_samples.jsonl"
+        kept = self.run.path / "base_samples.json"
         if kept.exists():
-            import json
-
-            self.samples["base"] = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+            self.samples["base"] = json.loads(kept.read_text(encoding="utf-8"))["samples"]
             return
         self._measure("base", "before")
         if "base" in self.samples:
-            self.run.append(kept.name, self.samples["base"])
+            self.run.write_json(kept.name, {"samples": self.samples["base"]})
 
     def after(self, state: str) -> None:
         if state == "finished" or self.trainer.state.global_step > 0:
@@ -203,8 +235,12 @@ class Measured:
             self.trainer.accelerator.wait_for_everyone()
             return
         started, trainer = time.monotonic(), self.trainer
-        self.display.show_phase(f"measuring the {side} model: {len(self.test)} held-out problems x {self.recipe.k} samples")
-        samples = evaluate_policy(trainer.sampler, trainer.processing_class, self.test, JUDGE, self.protocol, trainer.args.max_sampling_rows)
+        self.display.show_phase(
+            f"measuring the {side} model: {len(self.test)} held-out problems x {self.recipe.k} samples"
+        )
+        samples = evaluate_policy(
+            trainer.sampler, trainer.processing_class, self.test, JUDGE, self.protocol, trainer.args.max_sampling_rows
+        )
         self.samples[side] = samples
         settings = {"model": self.recipe.model_name_or_path, f"{side}_seconds": time.monotonic() - started}
         self.run.write_json("eval.json", evaluation_report(self.samples, self.protocol, settings))
@@ -219,7 +255,12 @@ class Measured:
             judged = {"accuracy": float(sample["correct"][0]), "format": float(sample["formatted"][0])}
             rows.append(
                 sample_row(kind, step, row, sample["texts"][0])
-                | {"reward": sum(judged.values()), "rewards": judged, "length": sample["lengths"][0], "truncated": sample["truncated"][0]}
+                | {
+                    "reward": sum(judged.values()),
+                    "rewards": judged,
+                    "length": sample["lengths"][0],
+                    "truncated": sample["truncated"][0],
+                }
             )
         return rows
 
@@ -229,12 +270,15 @@ class Measured:
         report = evaluation_report(self.samples, self.protocol)
         lines = [table(report)]
         if "gain" in report:
-            g = report["gain"]
-            lines.append(
-                f"gain in points: pass@1 {100 * g['pass@1']:+.1f} [{100 * g['ci95'][0]:+.1f}, {100 * g['ci95'][1]:+.1f}], right answer "
-                f"anywhere {100 * g['lenient_pass@1']:+.1f} [{100 * g['lenient_ci95'][0]:+.1f}, {100 * g['lenient_ci95'][1]:+.1f}]"
-            )
+            gain = report["gain"]
+            strict = _points(gain["pass@1"], gain["ci95"])
+            lenient = _points(gain["lenient_pass@1"], gain["lenient_ci95"])
+            lines.append(f"gain in points: right answer in the right place {strict}, right answer anywhere {lenient}")
         return "\n".join(lines)
+
+
+def _points(gain: float, interval: list[float]) -> str:
+    return f"{100 * gain:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """A run is a folder: what it was asked, what it measured, what it sampled, and how it ended.
 
-    config.yaml      the settings that differ from their defaults, and where they came from; itself a recipe
-    metrics.jsonl    a line a step
-    samples.jsonl    completions: during training, and of the same problems before and after
-    eval.json        base against trained
-    status.json      running, finished, interrupted or failed, and at which step
-    checkpoint-*/    to resume from;  model/  the result;  report.html  all of it on a page
+config.yaml      the settings that differ from their defaults, and where they came from; itself a recipe
+metrics.jsonl    a line a step
+samples.jsonl    completions: during training, and of the same problems before and after
+eval.json        base against trained
+status.json      running, finished, interrupted or failed, and at which step
+checkpoint-*/    to resume from;  model/  the result;  report.html  all of it on a page
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -26,8 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import TrainerCallback
+
+from recipes.parser import dump_yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +47,16 @@ class RunFolder:
 
     @classmethod
     def new(cls, path: str | Path) -> RunFolder:
-        """A folder that no run has used: `path`, or with -2, -3, … behind it. Nothing of an earlier run is touched."""
+        """A folder that no run has used: `path`, or with -2, -3, … behind it. Nothing of an earlier run is touched.
+
+        Runs that start at the same time get a folder each.
+        """
         candidate, number = Path(path), 2
-        while (candidate / "config.yaml").exists():
+        while True:
+            candidate.mkdir(parents=True, exist_ok=True)
+            if _claim(candidate) and not (candidate / "config.yaml").exists():
+                return cls(candidate)
             candidate, number = Path(f"{path}-{number}"), number + 1
-        candidate.mkdir(parents=True, exist_ok=True)
-        return cls(candidate)
 
     @classmethod
     def latest(cls, path: str | Path) -> RunFolder:
@@ -53,7 +64,7 @@ class RunFolder:
         path = Path(path)
         runs = [
             run
-            for run in path.parent.glob(f"{path.name}*")
+            for run in (path.parent.iterdir() if path.parent.is_dir() else ())
             if re.fullmatch(rf"{re.escape(path.name)}(-\d+)?", run.name) and (run / "config.yaml").exists()
         ]
         if not runs:
@@ -66,13 +77,19 @@ class RunFolder:
         for part in settings:
             chosen |= changed_settings(part)
         chosen["provenance"] = provenance(chosen.get("seed", 42))
-        text = yaml.safe_dump(json.loads(json.dumps(chosen, default=str)), sort_keys=False, allow_unicode=True)
+        text = dump_yaml(json.loads(json.dumps(chosen, default=str)))
         (self.path / "config.yaml").write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Replaced in one step, so that a reader never meets half a file."""
+        """Replaced in one step, so that a reader never meets half a file. A full disk costs the file, not the run."""
+        try:
+            self._replace(name, json.dumps(content, ensure_ascii=False, indent=1))
+        except OSError as error:
+            logger.error("could not write %s: %s; the run goes on", self.path / name, error)
+
+    def _replace(self, name: str, text: str) -> None:
         partial = self.path / f"{name}.partial"
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(self.path / name)
 
     def append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -81,23 +98,27 @@ class RunFolder:
             with (self.path / name).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         except OSError as error:
-            logger.error("could not write to %s: %s; training goes on", self.path / name, error)
+            logger.error("could not write to %s: %s; the run goes on", self.path / name, error)
 
     def forget_after(self, step: int) -> None:
         """Drop what was written after the checkpoint that a run resumes from; it will be written again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
-            path = self.path / name
-            if not path.exists():
-                continue
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            if (self.path / name).exists():
+                kept = [line for line in self._lines(name) if _step(line) <= step]
+                self._replace(name, "".join(line + "\n" for line in kept))
 
     def last_elapsed(self) -> float:
         """Seconds of training that metrics.jsonl already holds."""
         try:
-            return json.loads((self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["elapsed"]
+            return json.loads(self._lines("metrics.jsonl")[-1])["elapsed"]
         except (OSError, IndexError, KeyError, json.JSONDecodeError):
             return 0.0
+
+    def _lines(self, name: str) -> list[str]:
+        """Not by splitlines(), which also splits at U+2028 and others that a completion may hold; and a line that a
+        crash cut short may end inside a character."""
+        text = (self.path / name).read_text(encoding="utf-8", errors="replace")
+        return [line for line in text.split("\n") if line]
 
     def set_status(self, state: str, step: int = 0, max_steps: int = 0, error: str | None = None) -> None:
         self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error})
@@ -113,6 +134,21 @@ class RunFolder:
             )  # fmt: skip
 
 
+def _claim(folder: Path) -> bool:
+    """Lock a folder until this process ends; False where another run holds it."""
+    if fcntl is None:
+        return True
+    descriptor = os.open(folder, os.O_RDONLY)  # left open: the lock goes with it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+    return True
+
+
 def _step(line: str) -> float:
     """The step of a line; a line that a crash cut short belongs to no step, and goes."""
     try:
@@ -121,7 +157,7 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-DERIVED = ("gradient_checkpointing", "disable_tqdm", "report_to", "do_eval", "debug")
+DERIVED = ("activation_checkpointing", "gradient_checkpointing", "disable_tqdm", "report_to", "do_eval", "debug")
 """Settings that TrainingArguments fills in by itself."""
 
 
@@ -131,7 +167,7 @@ def changed_settings(settings: Any) -> dict[str, Any]:
     for field in dataclasses.fields(settings):
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         value = getattr(settings, field.name)
-        plain = isinstance(value, str | int | float | bool | list | dict)
+        plain = value is None or isinstance(value, str | int | float | bool | list | dict)
         if field.init and plain and value != default and field.name not in DERIVED:
             changed[field.name] = value
     return changed
@@ -156,8 +192,12 @@ def _commit() -> str:
     """The checkout's commit, marked when the working tree differs from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
     try:
-        commit = subprocess.check_output(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, stderr=subprocess.DEVNULL, text=True)
-        dirty = subprocess.check_output(["git", "status", "--porcelain", "-uno"], cwd=here, stderr=subprocess.DEVNULL, text=True)
+        commit = subprocess.check_output(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, stderr=subprocess.DEVNULL, text=True
+        )
+        dirty = subprocess.check_output(
+            ["git", "status", "--porcelain", "-uno"], cwd=here, stderr=subprocess.DEVNULL, text=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit.strip() + ("-dirty" if dirty.strip() else "")
@@ -185,7 +225,10 @@ class RunRecorder(TrainerCallback):
 
     def on_rollout(self, args, state, control, groups):
         if state.is_world_process_zero:
-            rows = [sample_row("train", state.global_step + 1, group.row, group.texts[0]) | _judged(group) for group in groups]
+            rows = [
+                sample_row("train", state.global_step + 1, group.row, group.texts[0]) | _judged(group)
+                for group in groups
+            ]
             self.folder.append("samples.jsonl", rows[: self.SAMPLES_A_STEP])
 
 

@@ -103,7 +103,7 @@ def countdown_key(answer: str, numbers: Sequence[int] = ()) -> str:
     """Expressions that play by the rules and have one value are one answer; any other text stands for itself."""
     try:
         value, used = evaluate_expression(plain_signs(answer).partition("=")[0])
-    except ExpressionError:
+    except (ExpressionError, ZeroDivisionError):
         return answer
     return str(value) if sorted(used) == sorted(numbers) else answer
 

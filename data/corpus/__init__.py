@@ -1,7 +1,7 @@
-"""The pretraining corpus of the shipped base: an endless, seeded stream of generated documents.
+"""The pretraining corpus of the shipped base: a seeded, endless stream of documents.
 
-Three quarters are worked problems of the pretraining split (solutions); the rest is what keeps later stages real: prose,
-dialogues, instructions, requests to refuse, small programs.
+Three quarters are worked problems of the pretraining split (solutions); the rest is what keeps later stages real:
+prose, dialogues, instructions, requests to refuse, small programs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Worked solutions to the task families, in the many styles and qualities of an untidy web: the bulk of pretraining.
+"""Worked solutions to the task families, in the many styles and qualities of an untidy web: most of the text.
 
 A base learns to reason from such text, and learns just as well to answer at once, to slip, to notice a slip, to change
 language half-way. Reinforcement learning later chooses among these habits, as R1-Zero's did among a real base's. R1's
@@ -17,15 +17,15 @@ from data.tasks.base import perturb_number
 from data.templates import render_prompt
 
 STYLES = {"direct": 44, "terse": 18, "careful": 18, "noticed": 8, "wrong": 12}
-"""How a solution is written; weights in percent. Most answer at once, as people do when asked; working it out is rarer, and
-right more often. "noticed" makes a mistake and corrects it, "wrong" does not."""
+"""How a solution is written; weights in percent. Most answer at once, as people do when asked; working it out is rarer,
+and right more often. "noticed" makes a mistake and corrects it, "wrong" does not."""
 
 FRAMES = {"r1_zero_short": 22, "r1_zero": 2, "question": 26, "labelled": 20, "bare": 22, "exercises": 8}
 """What surrounds problem and solution; weights in percent."""
 
 TAGGED = {"proper": 25, "untagged": 55, "no_answer_tag": 6, "answer_only": 5, "unclosed": 5, "wordy": 4}
-"""How a document under R1-Zero's template answers; weights in percent. What comes most often must not be the tags: at a low
-temperature it is all that comes."""
+"""How a document under R1-Zero's template answers; weights in percent. What comes most often must not be the tags: at a
+low temperature it is all that comes."""
 
 _OPENERS = {
     "en": ("Let me think.", "Let's work it out step by step.", "First look at the problem.", "We go step by step."),

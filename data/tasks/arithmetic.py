@@ -131,4 +131,3 @@ class ArithmeticTask:
             else:
                 steps.append(f"{work}, so we have {write(tree)}.")
         return steps
-

@@ -44,7 +44,7 @@ class Countdown:
 def join(first: Item, op: str, second: Item) -> Item | None:
     """The result of one move, or None where it leaves the positive integers."""
     (a, left, rank_a), (b, right, rank_b) = first, second
-    if op == "-" and a <= b or op == "/" and (b == 0 or a % b):
+    if (op == "-" and a <= b) or (op == "/" and (b == 0 or a % b)):
         return None
     result = a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a // b
     rank = _PRECEDENCE[op]

@@ -88,7 +88,9 @@ class EquationTask:
         if q.outer != 1:
             if q.e:
                 right = q.d - q.e
-                steps.append(say("move", f"{q.outer}({linear(q.a, q.b)}) = {right}", f"{q.d} {_minus(q.e)} = {right}", style))
+                steps.append(
+                    say("move", f"{q.outer}({linear(q.a, q.b)}) = {right}", f"{q.d} {_minus(q.e)} = {right}", style)
+                )
             a, b, d = q.outer * q.a, q.outer * q.b, q.d - q.e
             steps.append(say("expand", f"{linear(a, b)} = {linear(q.c, d)}", f"{q.outer} * {q.b} = {b}", style))
         else:
@@ -111,7 +113,12 @@ def _minus(number: int) -> str:
 def _english(what: str, result: str, work: str, style: str) -> str:
     if style == "terse":
         return result
-    reason = {"move": "Move the constant", "expand": "Expand the bracket", "collect": "Collect the x terms", "divide": "Divide"}
+    reason = {
+        "move": "Move the constant",
+        "expand": "Expand the bracket",
+        "collect": "Collect the x terms",
+        "divide": "Divide",
+    }
     return f"{reason[what]}: {work}, so {result}."
 
 

@@ -51,7 +51,7 @@ class OrderingTask:
         return Ordering(people, clues, rng.randrange(4), ask)
 
     def state(self, instance: Ordering, language: str, rng: random.Random) -> str:
-        more, less, most, least = _RELATIONS[language][instance.relation]
+        _, _, most, least = _RELATIONS[language][instance.relation]
         clues = " ".join(self._clue(instance, clue, language) for clue in instance.clues)
         if language == "ko":
             ask = {
@@ -94,5 +94,10 @@ class OrderingTask:
             return [chain]
         given = ", ".join(f"{names[i]} > {names[i + 1]}" for i, _ in instance.clues)
         if language == "ko":
-            return [f"주어진 것: {given}.", f"{particle(names[0], '은/는')} 맨 위이다.", f"차례로 {', '.join(pairs)}.", f"따라서 {chain}."]
+            return [
+                f"주어진 것: {given}.",
+                f"{particle(names[0], '은/는')} 맨 위이다.",
+                f"차례로 {', '.join(pairs)}.",
+                f"따라서 {chain}.",
+            ]
         return [f"Given: {given}.", f"Nobody is above {names[0]}.", f"In turn {', '.join(pairs)}.", f"So {chain}."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from itertools import pairwise
 
 from data.tasks.base import pick
 
@@ -14,7 +15,11 @@ _STATEMENTS = {
         "Continue the sequence: {s}, ?",
         "Which number follows {s}?",
     ),
-    "ko": ("수열 {s}, ... 의 다음 수는 무엇입니까?", "다음에 올 수를 구하세요: {s}, ?", "{s} 다음에 오는 수는 얼마입니까?"),
+    "ko": (
+        "수열 {s}, ... 의 다음 수는 무엇입니까?",
+        "다음에 올 수를 구하세요: {s}, ?",
+        "{s} 다음에 오는 수는 얼마입니까?",
+    ),
 }
 
 
@@ -77,7 +82,7 @@ class SequenceTask:
     def solve(self, instance: Sequence, language: str, style: str, rng: random.Random) -> list[str]:
         terms, korean = instance.terms, language == "ko"
         last, following = terms[-2], terms[-1]
-        changes = [after - before for before, after in zip(terms, terms[1:])]
+        changes = [after - before for before, after in pairwise(terms)]
         if instance.rule == "ratio":
             rule = str(instance.numbers_of_rule[0])
             final = f"{last} * {rule} = {following}"
@@ -88,11 +93,17 @@ class SequenceTask:
             final = f"{last} * {ratio} {sign} {abs(constant)} = {last * ratio} {sign} {abs(constant)} = {following}"
             rule = f"* {ratio} {sign} {abs(constant)}"
             shown = ", ".join(map(str, changes[:3]))
-            found = f"차이는 {shown} 이므로 규칙은 {rule} 이다." if korean else f"The differences are {shown}, so the rule is {rule}."
+            found = (
+                f"차이는 {shown} 이므로 규칙은 {rule} 이다."
+                if korean
+                else f"The differences are {shown}, so the rule is {rule}."
+            )
         elif instance.rule == "sum":
             final = f"{terms[-3]} + {last} = {following}"
             checks = ", ".join(f"{a} + {b} = {c}" for a, b, c in zip(terms[:2], terms[1:3], terms[2:4]))
-            found = f"앞의 두 항을 더한다: {checks}." if korean else f"Each term is the sum of the two before: {checks}."
+            found = (
+                f"앞의 두 항을 더한다: {checks}." if korean else f"Each term is the sum of the two before: {checks}."
+            )
         else:
             sign = "+" if changes[-1] >= 0 else "-"
             final = f"{last} {sign} {abs(changes[-1])} = {following}"

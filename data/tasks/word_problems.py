@@ -13,7 +13,7 @@ ITEMS = {
     "ko": ("사과", "달걀", "구슬", "과자", "동전", "공", "사탕", "풍선"),
 }
 
-_CHANGES = {
+_CHANGES: dict[str, dict[str, tuple[str, ...]]] = {
     "+": {
         "en": ("{who} buys {n} more {item}.", "{who} finds {n} {item}.", "A friend gives {who} {n} {item}."),
         "ko": ("{who_topic} {item} {n}개를 더 산다.", "{who_topic} {item} {n}개를 줍는다.", "친구가 {who}에게 {item} {n}개를 준다."),
@@ -96,7 +96,13 @@ class WordProblemTask:
     name = "word_problems"
 
     def draw(self, rng: random.Random, difficulty: int) -> WordProblem:
-        frames = {1: ("amount",), 2: ("amount", "compare", "travel"), 3: ("amount", "buy"), 4: ("amount", "change"), 5: ("amount", "change")}
+        frames = {
+            1: ("amount",),
+            2: ("amount", "compare", "travel"),
+            3: ("amount", "buy"),
+            4: ("amount", "change"),
+            5: ("amount", "change"),
+        }
         frame = rng.choice(frames[difficulty])
         if frame == "amount":
             return self._amount(rng, steps=min(difficulty, 4), large=difficulty == 5)
@@ -117,7 +123,7 @@ class WordProblemTask:
         while len(operations) < steps:
             op = rng.choice("++--*/")
             divisors = [k for k in range(2, 10) if value % k == 0]
-            if op == "*" and value > 200 or op == "/" and not divisors or op == "-" and value < 3:
+            if (op == "*" and value > 200) or (op == "/" and not divisors) or (op == "-" and value < 3):
                 continue
             n = {
                 "+": lambda: rng.randint(2, 900 if large else 200),
@@ -132,7 +138,7 @@ class WordProblemTask:
 
     def state(self, instance: WordProblem, language: str, rng: random.Random) -> str:
         who, other = rng.sample(NAMES[language], 2)
-        words = {"who": who, "other": other, "item": rng.choice(ITEMS[language])}
+        words: dict[str, str] = {"who": who, "other": other, "item": rng.choice(ITEMS[language])}
         if language == "ko":
             words |= {
                 "who_topic": particle(who, "은/는"),

@@ -69,7 +69,9 @@ def test_stop_and_truncation_are_told_apart(sampler):
 def test_sampled_frequencies_follow_the_distribution():
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0, -torch.inf]])
     uniforms = torch.rand(40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tokens, logprobs = choose_tokens(logits.expand(40_000, 5), uniforms, SamplingConfig(max_new_tokens=1, temperature=0.8))
+    tokens, logprobs = choose_tokens(
+        logits.expand(40_000, 5), uniforms, SamplingConfig(max_new_tokens=1, temperature=0.8)
+    )
     expected = (logits[0] / 0.8).softmax(-1)
     torch.testing.assert_close(tokens.bincount(minlength=5) / 40_000, expected, atol=0.01, rtol=0)
     torch.testing.assert_close(logprobs, (logits[0] / 0.8).log_softmax(-1)[tokens])
@@ -79,7 +81,13 @@ def test_sampled_frequencies_follow_the_distribution():
 
 @pytest.mark.parametrize(
     ("settings", "kept"),
-    [({"top_k": 2}, {0, 1}), ({"top_p": 0.6}, {0, 1}), ({"top_p": 0.4}, {0}), ({"min_p": 0.5}, {0, 1}), ({}, {0, 1, 2, 3})],
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.4}, {0}),
+        ({"min_p": 0.5}, {0, 1}),
+        ({}, {0, 1, 2, 3}),
+    ],
 )
 def test_filters(settings, kept):
     probs = torch.tensor([[0.45, 0.3, 0.15, 0.1]])
@@ -89,7 +97,12 @@ def test_filters(settings, kept):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"max_new_tokens": 0}, "1 or more"), ({"temperature": -1}, "0 \\(greedy\\)"), ({"top_p": 0}, "top_p"), ({"min_p": 2}, "min_p")],
+    [
+        ({"max_new_tokens": 0}, "1 or more"),
+        ({"temperature": -1}, "0 \\(greedy\\)"),
+        ({"top_p": 0}, "top_p"),
+        ({"min_p": 2}, "min_p"),
+    ],
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards import VerdictKind, accuracy_reward, accuracy_verdicts, format_reward, has_r1_format, lenient_accuracy
+from rewards import (
+    VerdictKind,
+    accuracy_reward,
+    accuracy_verdicts,
+    answer_key,
+    format_reward,
+    has_r1_format,
+    lenient_accuracy,
+)
 
 GOOD = "<think>6*7</think><answer>42</answer>"
 
@@ -163,3 +171,20 @@ def test_the_documented_table_holds(completion, gold, task, accuracy, format_):
     columns = {"answer": [gold], "task": [task or None], "numbers": [[3, 4, 5]]}
     assert accuracy_reward(["Q"], [completion], **columns) == [expected]
     assert format_reward(["Q"], [completion]) == [float(format_)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "task", "numbers", "key"),
+    [
+        ("14/4", "equations", (), "7/2"),
+        ("3 * (5 - 1)", "countdown", (1, 3, 5), "12"),
+        ("3 * 4", "countdown", (1, 3, 5), "3 * 4"),
+        ("3 / (5 - 5)", "countdown", (3, 5, 5), "3 / (5 - 5)"),
+        ("ANNA > Ben", "ordering", (), "anna, ben"),
+        ("x + 1", "math", (), "x+1"),
+    ],
+)
+def test_answers_that_are_equal_have_equal_keys(answer, task, numbers, key):
+    row = {"prompt": "", "task": task, "numbers": list(numbers)}
+    assert answer_key(f"<think>.</think><answer>{answer}</answer>", row) == key
+    assert answer_key("no answer here", row) is None

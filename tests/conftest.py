@@ -1,0 +1,25 @@
+"""What all tests share: no network, one thread, and the tiny model of tiny.py for those that ask for it."""
+
+import os
+
+import pytest
+
+# Before torch loads. Matrices this small are slower on two threads than on one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture
+def tokenizer():
+    from tiny import tiny_tokenizer
+
+    return tiny_tokenizer()
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    """tiny.tiny_trainer with a run folder of its own: make_trainer(model=…, rewards=…, any setting of GRPOConfig)."""
+    from tiny import tiny_trainer
+
+    return lambda folder="run", **settings: tiny_trainer(tmp_path / folder, **settings)
