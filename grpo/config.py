@@ -128,6 +128,9 @@ class GRPOConfig(TrainingArguments):
             if getattr(self, renamed) is None:
                 setattr(self, renamed, self.gradient_checkpointing)
             self.gradient_checkpointing = None
+        if self.ddp_broadcast_buffers is None:
+            # A broadcast goes with a forward pass, and ranks may make different numbers of those.
+            self.ddp_broadcast_buffers = False
         if isinstance(self.scale_rewards, bool):  # as in TRL
             self.scale_rewards = "group" if self.scale_rewards else "none"
         super().__post_init__()

@@ -132,8 +132,10 @@ def evaluation_report(
 
 
 def gain(base: list[dict[str, Any]], trained: list[dict[str, Any]]) -> dict[str, Any]:
-    """trained - base on the same problems, with paired 95 % intervals: strict and lenient pass@1. Raises ValueError when
-    the problems differ."""
+    """trained - base on the same problems, with paired 95 % intervals: strict and lenient pass@1.
+
+    Raises ValueError when the problems differ.
+    """
     ids = [[problem.get("id") for problem in side] for side in (base, trained)]
     if ids[0] != ids[1]:
         raise ValueError(

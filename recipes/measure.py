@@ -100,6 +100,8 @@ def main(config: MeasureConfig, problem_config: ProblemConfig) -> None:
     problems = held_out_problems(problem_config)
     if problems is None:
         raise SystemExit("error: nothing to measure on: set eval_dataset to a Hub name or path, and test_size above 0")
+    for path in filter(None, (config.output, config.samples_output)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)  # now, and not when the numbers are there
     samples = measure(config, problems, print_progress)
     report = evaluation_report({"base": samples}, config.protocol, {"model": config.model_name_or_path})
     print(table(report))

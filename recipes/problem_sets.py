@@ -22,7 +22,7 @@ class ProblemConfig:
     columns: dict[str, str] | None = None
     """Our column -> theirs, where theirs is not recognised: {"problem": "my_question", "answer": "my_gold"}."""
     eval_dataset: str | None = None
-    """Held-out problems; None takes the micro world's test split, or nothing for a data set of one's own."""
+    """Held-out problems: `micro` or a data set; None takes `micro` where `dataset` is micro, and nothing elsewhere."""
     eval_dataset_split: str = "test"
     tasks: list[str] | None = None
     """Micro world: task families; None takes all."""
@@ -59,12 +59,13 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
 
 def held_out_problems(config: ProblemConfig) -> Dataset | None:
     """The held-out problems that eval.json is about, with prompts; None when the recipe has none."""
-    if config.test_size == 0:
+    source = config.eval_dataset or ("micro" if config.dataset == "micro" else None)
+    if config.test_size == 0 or source is None:
         return None
-    if config.eval_dataset is None:
-        return _rendered(_micro("test", config.test_size, config), config) if config.dataset == "micro" else None
+    if source == "micro":
+        return _rendered(_micro("test", config.test_size, config), config)
     problems = load_problems(
-        config.eval_dataset,
+        source,
         columns=config.columns,
         split=config.eval_dataset_split,
         name=config.dataset_name,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
 
 import recipes  # noqa: F401  # before torch: its settings for shared cores
@@ -75,7 +76,10 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     checkpoint = latest_checkpoint(run.path) if recipe.resume else None
     args.output_dir = str(run.path)
 
-    trainer = GRPOTrainer(recipe.model_name_or_path, rewards, args, train, validation)
+    done = checkpoint is not None and 0 < args.max_steps <= (latest_step(run.path) or 0)
+    trainer = GRPOTrainer(str(checkpoint) if done else recipe.model_name_or_path, rewards, args, train, validation)
+    if done:
+        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
     main_process = trainer.accelerator.is_main_process
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
@@ -123,8 +127,10 @@ def open_run(args: GRPOConfig) -> RunFolder:
 
 
 def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | None) -> str:
-    """Train and save the model: "finished", or "interrupted" by a first Ctrl-C."""
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    """Train and save the model: "finished", or "interrupted" by a first Ctrl-C. A checkpoint of the last step needs no
+    training, and Trainer would add a step to it."""
+    if not 0 < trainer.args.max_steps <= trainer.state.global_step:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     state = "finished" if trainer.state.global_step >= trainer.state.max_steps else "interrupted"
     if trainer.accelerator.is_main_process:
         run.set_status(state, trainer.state.global_step, trainer.state.max_steps)
@@ -133,6 +139,7 @@ def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | No
     except Exception as error:
         if not is_disk_full(error):
             raise
+        shutil.rmtree(run.path / "model", ignore_errors=True)
         logger.error("the trained model was not saved: the disk is full; checkpoint-* has what was saved before")
     return state
 

@@ -150,11 +150,12 @@ def _claim(folder: Path) -> bool:
 
 
 def _step(line: str) -> float:
-    """The step of a line; a line that a crash cut short belongs to no step, and goes."""
+    """The step of a line; one that a crash cut short, or that shows the model after training, belongs to no step."""
     try:
-        return json.loads(line).get("step", 0)
+        row = json.loads(line)
     except json.JSONDecodeError:
         return float("inf")
+    return float("inf") if row.get("kind") == "after" else row.get("step", 0)
 
 
 DERIVED = ("activation_checkpointing", "gradient_checkpointing", "disable_tqdm", "report_to", "do_eval", "debug")

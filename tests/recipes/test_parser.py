@@ -234,7 +234,8 @@ def test_every_shipped_recipe_is_read_to_the_letter(recipe):
 def test_the_config_of_a_run_is_a_recipe(tmp_path):
     """What it says of where the run came from sets nothing."""
     flags = ["--config", str(RECIPES / "micro/r1_zero.yaml"), "--learning_rate", "1e-5", "--tasks", "countdown"]
-    flags += ["--output_dir", str(tmp_path), "--run_name", "1e-4", "--rewards", '{"accuracy": 0.5}', "--lr_scheduler_type", "cosine"]
+    flags += ["--output_dir", str(tmp_path), "--run_name", "1e-4", "--lr_scheduler_type", "cosine"]
+    flags += ["--rewards", '{"accuracy": 0.5}']
     first = RecipeParser(STAGES["r1_zero.yaml"]).parse_args_and_config(flags)
     RunFolder(tmp_path).write_config(*first)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ from transformers import SchedulerType
 
 from recipes import run_folder
 from recipes.run_folder import RunFolder, RunRecorder, changed_settings, sample_row
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def started(path: Path, age: float = 0) -> Path:
@@ -67,10 +64,13 @@ def test_runs_that_start_at_once_get_a_folder_each(tmp_path):
     assert RunFolder.new(tmp_path / "run").path == tmp_path / "run-2"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_failed_at_its_start_leaves_its_folder(tmp_path):
-    code = f"from recipes.run_folder import RunFolder; print(RunFolder.new({str(tmp_path / 'run')!r}).path)"
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+    child = os.fork()
+    if child == 0:
+        RunFolder.new(tmp_path / "run")
+        os._exit(0)  # before it wrote a config.yaml
+    os.waitpid(child, 0)
     assert RunFolder.new(tmp_path / "run").path == tmp_path / "run"
 
 
@@ -106,6 +106,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
     run = RunFolder(tmp_path)
     run.append("metrics.jsonl", [{"step": step, "elapsed": 2.0 * step} for step in range(1, 6)])
     run.append("samples.jsonl", [{"kind": "before", "step": 0}, {"step": 3, "completion": ODD}, {"step": 4}])
+    run.append("samples.jsonl", [{"kind": "after", "step": 3}])  # of the model that will now be trained further
     run.forget_after(3)
     assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     assert lines(tmp_path / "samples.jsonl") == [{"kind": "before", "step": 0}, {"step": 3, "completion": ODD}]
@@ -113,7 +114,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "samples.jsonl"}
 
 
-@pytest.mark.parametrize("cut", range(1, 40, 3))
+@pytest.mark.parametrize("cut", range(1, 37, 3))
 def test_a_line_that_a_crash_cut_short_goes(tmp_path, cut):
     """Also where the cut goes through a character: Korean takes three bytes each."""
     run = RunFolder(tmp_path)

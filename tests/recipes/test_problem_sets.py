@@ -1,0 +1,113 @@
+"""What a recipe trains and measures on: the micro world, or a file of one's own."""
+
+import json
+
+import pytest
+
+from data.templates import render_prompt
+from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
+
+
+def own_set(path, count: int = 20, **columns: str) -> str:
+    """A JSONL file with the given names for the problem and the answer."""
+    names = {"problem": "problem", "answer": "answer"} | columns
+    rows = [{names["problem"]: f"What is {n} + {n}?", names["answer"]: str(2 * n)} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+# --- the micro world --------------------------------------------------------------------------------------------------
+
+
+def test_micro_problems_come_by_split_with_prompts():
+    config = ProblemConfig(train_size=120, validation_size=30, test_size=60, template="r1_zero_short")
+    train, validation = training_problems(config)
+    test = held_out_problems(config)
+    assert (len(train), len(validation), len(test)) == (120, 30, 60)
+    ids = [set(problems["id"]) for problems in (train, validation, test)]
+    assert not ids[0] & ids[1] | ids[0] & ids[2] | ids[1] & ids[2]
+    for problems in (train, validation, test):
+        assert problems["prompt"][0] == render_prompt(problems["problem"][0], "r1_zero_short")
+
+
+def test_tasks_and_languages_hold_for_every_split():
+    config = ProblemConfig(tasks=["countdown"], languages=["ko"], train_size=20, validation_size=5, test_size=5)
+    for problems in (*training_problems(config), held_out_problems(config)):
+        assert set(problems["task"]) == {"countdown"}
+        assert set(problems["language"]) == {"ko"}
+
+
+def test_validation_and_test_are_optional():
+    config = ProblemConfig(train_size=10, validation_size=0, test_size=0)
+    assert training_problems(config)[1] is None
+    assert held_out_problems(config) is None
+
+
+def test_the_seed_draws_other_training_problems():
+    sets = [set(training_problems(ProblemConfig(train_size=60, problem_seed=seed))[0]["id"]) for seed in (0, 0, 1)]
+    assert sets[0] == sets[1] != sets[2]
+
+
+def test_chat_prompts_are_conversations():
+    train, _ = training_problems(ProblemConfig(train_size=2, template="chat", system_prompt="Answer in English."))
+    assert [turn["role"] for turn in train["prompt"][0]] == ["system", "user"]
+    assert train["prompt"][0][1]["content"] == train["problem"][0]
+
+
+# --- one's own --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_ones_own_with_other_column_names(tmp_path):
+    path = own_set(tmp_path / "mine.jsonl", problem="ask", answer="truth")
+    config = ProblemConfig(dataset=path, columns={"problem": "ask", "answer": "truth"}, train_size=0)
+    train, validation = training_problems(config)
+    assert validation is None
+    assert sorted(train["answer"][:], key=int) == [str(2 * n) for n in range(20)]
+    row = train[0]
+    half = int(row["answer"]) // 2
+    assert row["problem"] == f"What is {half} + {half}?"
+    assert row["prompt"] == render_prompt(row["problem"], "r1_zero")
+
+
+def test_a_missing_answer_column_is_named_with_the_mapping_to_write(tmp_path):
+    path = own_set(tmp_path / "mine.jsonl", answer="truth")
+    with pytest.raises(ValueError, match="answer") as refused:
+        training_problems(ProblemConfig(dataset=path))
+    assert "truth" in str(refused.value)  # what there is
+    assert "columns" in str(refused.value)  # what to write
+
+
+def test_validation_is_taken_from_the_file_and_never_trained_on(tmp_path):
+    config = ProblemConfig(dataset=own_set(tmp_path / "mine.jsonl"), validation_size=5, train_size=0)
+    train, validation = training_problems(config)
+    assert (len(train), len(validation)) == (15, 5)
+    assert not set(train["id"]) & set(validation["id"])
+    few, same = training_problems(ProblemConfig(dataset=config.dataset, validation_size=5, train_size=3))
+    assert few["id"][:] == train["id"][:3]
+    assert same["id"][:] == validation["id"][:]
+
+
+def test_validation_must_leave_something_to_train_on(tmp_path):
+    config = ProblemConfig(dataset=own_set(tmp_path / "mine.jsonl"), validation_size=20)
+    with pytest.raises(ValueError, match="validation_size 20 leaves nothing of the 20 problems to train on"):
+        training_problems(config)
+
+
+def test_held_out_problems_of_ones_own(tmp_path):
+    train = own_set(tmp_path / "train.jsonl")
+    held_out = own_set(tmp_path / "held_out.jsonl", count=8)
+    assert held_out_problems(ProblemConfig(dataset=train)) is None
+    assert len(held_out_problems(ProblemConfig(dataset=train, eval_dataset=held_out))) == 8
+    assert len(held_out_problems(ProblemConfig(dataset=train, eval_dataset=held_out, test_size=3))) == 3
+    assert held_out_problems(ProblemConfig(dataset=train, eval_dataset=held_out, test_size=0)) is None
+
+
+def test_the_micro_world_measures_what_was_trained_on_a_file(tmp_path):
+    config = ProblemConfig(dataset=own_set(tmp_path / "train.jsonl"), eval_dataset="micro", test_size=12)
+    assert held_out_problems(config)["id"][:] == held_out_problems(ProblemConfig(test_size=12))["id"][:]
+
+
+def test_a_name_that_is_nowhere_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises((ValueError, OSError), match="nowhere"):
+        training_problems(ProblemConfig(dataset=str(tmp_path / "nowhere.jsonl")))
