@@ -49,6 +49,9 @@ class GRPOConfig(TrainingArguments):
         default=None,
         metadata={"help": "Recompute activations in the backward pass. None: on with a GPU, off on a CPU (TRL: on)."},
     )
+    ddp_broadcast_buffers: bool | None = field(
+        default=None, metadata={"help": "None: off, as a broadcast goes with a forward pass (TRL: on)."}
+    )
     lr_scheduler_kwargs: dict | str | None = field(
         default=None, metadata={"help": "More parameters of the schedule, e.g. {'num_cycles': 1}."}
     )

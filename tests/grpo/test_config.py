@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 
 import pytest
 import yaml
@@ -39,14 +40,20 @@ def test_defaults_are_trl_s_save_for_the_listed_ones():
 
 
 def test_made_configs_are_equal_too(tmp_path):
-    """What __post_init__ makes of the defaults. bf16: None is TRL's True everywhere, and ours where a GPU has it."""
+    """What __post_init__ makes of them. bf16: TRL's None means True everywhere, ours where a GPU has it."""
     ours, theirs = config(tmp_path), TRLConfig(output_dir=str(tmp_path), use_cpu=True, report_to="none", bf16=False)
     shared = [name for name in defaults(GRPOConfig).keys() & defaults(TRLConfig).keys() if name != "logging_dir"]
     different = {name for name in shared if getattr(ours, name) != getattr(theirs, name)}
-    # TRL writes out the last two, which follow from the batch settings; ours plans with the number of ranks.
-    derived = {"generation_batch_size", "steps_per_generation"}
-    assert different - {"activation_checkpointing"} == DIFFERENT_DEFAULTS.keys() | derived
+    renamed = {"activation_checkpointing"}  # what later releases call gradient_checkpointing
+    planned = {"generation_batch_size", "steps_per_generation"}  # TRL writes out what follows from the batch settings
+    assert different - renamed == DIFFERENT_DEFAULTS.keys() | planned | {"ddp_broadcast_buffers"}
+    assert ours.ddp_broadcast_buffers is False
     assert ours.bf16 is False
+
+
+def test_the_docs_name_every_difference():
+    text = (Path(__file__).parents[2] / "docs" / "trl.md").read_text(encoding="utf-8")
+    assert [name for name in DIFFERENT_DEFAULTS.keys() | OUR_OWN if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 from references import scalar_advantages
-from tiny import EOS, PAD, digits, metrics_of, tiny_dataset, tiny_model, tiny_tokenizer
+from tiny import EOS, PAD, digits, metrics_of, tiny_config, tiny_dataset, tiny_model, tiny_tokenizer
 from transformers import TrainerCallback
 
 from grpo.rollouts import PromptStream
+from grpo.trainer import GRPOTrainer
 from rewards import RewardError
 
 # ---------------------------------------------------------------- the paper in plain loops
@@ -600,3 +601,29 @@ def test_callbacks_see_every_rollout(make_trainer):
     assert [step for step, _, _ in seen] == [0, 2]
     assert seen[1][1] == [group.texts for group in trainer.buffer.groups]
     assert all(len(row) == 4 for row in seen[1][2])
+
+
+# ---------------------------------------------------------------- adapters
+
+
+def test_an_adapter_s_reference_is_the_base_below_it(tmp_path):
+    """With a peft_config no second model is loaded; the weights of the base stay, and the KL is measured to it."""
+    peft = pytest.importorskip("peft")
+    adapter = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    args = tiny_config(tmp_path, max_steps=3, beta=0.05)
+    trainer = GRPOTrainer(
+        tiny_model(), digits, args, tiny_dataset(), processing_class=tiny_tokenizer(), peft_config=adapter
+    )
+    assert trainer.reference is None
+    trainer.train()
+    kl = [line["kl"] for line in metrics_of(trainer)]
+    assert kl[0] == pytest.approx(0, abs=1e-7)
+    assert kl[2] > 1e-5, "the adapter has moved"
+    start = tiny_model()
+    for group in trainer.buffer.groups:
+        for c in range(len(group.completions)):
+            assert group.ref_logprobs[c] == pytest.approx(logprobs_of(start, group, c, 1.0), abs=2e-5)
+    base = dict(trainer.model.get_base_model().named_parameters())
+    for name, value in start.named_parameters():
+        (kept,) = [base[other] for other in base if other.replace(".base_layer", "") == name]
+        assert torch.equal(kept, value)

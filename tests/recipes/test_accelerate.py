@@ -108,7 +108,7 @@ def test_accelerate_launches_the_door_and_is_found_out(tiny_model, tmp_path):
 @pytest.mark.slow
 def test_torchrun_gives_what_accelerate_gives(tiny_model, tmp_path):
     path = tmp_path / "runs/run"
-    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--master_port", 0]
+    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
     output = run(*torchrun, "recipes/rl.py", *recipe(tiny_model, path))
     check_one_run_by_two(path, output)
     again = tmp_path / "again/run"
@@ -121,7 +121,7 @@ def test_torchrun_gives_what_accelerate_gives(tiny_model, tmp_path):
 @pytest.mark.slow
 def test_two_processes_stop_at_one_step_and_go_on(tiny_model, tmp_path):
     path = tmp_path / "runs/run"
-    torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "-m", "recipes", "rl"]
+    torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "recipes", "rl"]
     command = [sys.executable, "-m", *torchrun, *recipe(tiny_model, path, max_steps=2000, save_steps=5000)]
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -216,5 +216,5 @@ def test_one_process_where_more_were_asked_for_is_said(world, caplog, variables,
 def test_processes_that_are_no_group_are_an_error(world):
     world(None, WORLD_SIZE="2")
     launch.check_ranks(2)
-    with pytest.raises(ValueError, match="the launcher started 2 processes and this one is in a group of 1.*--use_cpu"):
+    with pytest.raises(ValueError, match=r"the launcher started 2 processes and this one is in a group of 1.*--use_cpu"):
         launch.check_ranks(1)
