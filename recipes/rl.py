@@ -9,6 +9,9 @@ run at the end of the step with a checkpoint and a report; `--resume` goes on fr
 
 from __future__ import annotations
 
+import recipes  # noqa: F401  # before torch: its settings for shared cores
+
+# isort: split
 import contextlib
 import json
 import logging
@@ -25,7 +28,6 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
 
-import recipes  # noqa: F401  # before torch: its settings for shared cores
 from grpo.checkpoints import is_disk_full, latest_checkpoint
 from grpo.config import GRPOConfig
 from grpo.cpu import use_cores

@@ -10,6 +10,7 @@ import operator
 import random
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from data.tasks import TASKS
 from data.tasks.base import perturb_number
 from rewards import check
 
+ROOT = Path(__file__).resolve().parents[2]
 CELLS = [(name, level) for name in TASKS for level in range(1, 6)]
 OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -316,3 +318,28 @@ def test_wrong_answers_are_wrong(name):
             else:
                 assert verdict.reward == 0.0, question
     assert sum(guesses) <= len(guesses) / 10
+
+
+# --- the page about them ----------------------------------------------------------------------------------------------
+
+
+def documented() -> list[tuple[str, int, str, str]]:
+    """The examples of docs/problems.md: (task, difficulty, question, answer)."""
+    examples, task = [], ""
+    for line in (ROOT / "docs/problems.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("#"):
+            task = line.strip("# `")
+        elif len(cells) == 4 and task in TASKS and cells[0].isdigit():
+            examples.append((task, int(cells[0]), cells[2], cells[3]))
+        elif len(cells) == 4 and cells[0].strip("`") in TASKS:
+            examples.append((cells[0].strip("`"), int(cells[1]), cells[2], cells[3]))
+    return examples
+
+
+def test_the_examples_in_the_docs_are_there_and_right():
+    examples = documented()
+    assert {(task, level) for task, level, *_ in examples} == set(CELLS)
+    assert len(examples) == len(CELLS) + len(TASKS)  # and one each in Korean
+    for task, _, question, answer in examples:
+        assert SOLVERS[task](question) == {answer}, question

@@ -124,8 +124,9 @@ def test_two_processes_stop_at_one_step_and_go_on(tiny_model, tmp_path):
     torchrun = ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "recipes", "rl"]
     command = [sys.executable, "-m", *torchrun, *recipe(tiny_model, path, max_steps=2000, save_steps=5000)]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
         while not (path / "metrics.jsonl").exists():
@@ -133,10 +134,10 @@ def test_two_processes_stop_at_one_step_and_go_on(tiny_model, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)  # torchrun hands it on to both
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
     stopped = status(path)
     assert stopped["state"] == "interrupted", output
     step = stopped["step"]
@@ -216,5 +217,7 @@ def test_one_process_where_more_were_asked_for_is_said(world, caplog, variables,
 def test_processes_that_are_no_group_are_an_error(world):
     world(None, WORLD_SIZE="2")
     launch.check_ranks(2)
-    with pytest.raises(ValueError, match=r"the launcher started 2 processes and this one is in a group of 1.*--use_cpu"):
+    with pytest.raises(
+        ValueError, match=r"the launcher started 2 processes and this one is in a group of 1.*--use_cpu"
+    ):
         launch.check_ranks(1)
