@@ -1,4 +1,4 @@
-"""reasoning-gym's generators as problem sets, and its scorers where they are safe: pip install r1lab[reasoning-gym].
+"""reasoning-gym's generators as problem sets, and its scorers where they are safe: the extra `reasoning-gym`.
 
 Source: https://github.com/open-thought/reasoning-gym, read and tried at version 0.1.25. Three traps shape this module:
 - Item i of seed s is drawn from Random(s + i), so neighbouring seeds share all items but one. Seeds are spread by a
@@ -122,7 +122,7 @@ def _import_gym() -> Any:
         import reasoning_gym
     except ImportError as error:
         raise ImportError(
-            "reasoning-gym is not installed; it is an optional extra: pip install r1lab[reasoning-gym]"
+            "reasoning-gym is not installed; it is an optional extra: pip install -e '.[reasoning-gym]'"
         ) from error
     return reasoning_gym
 

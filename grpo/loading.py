@@ -99,7 +99,7 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> l
 
 def _check_path(path: str) -> None:
     """A local path that is meant as one must exist; otherwise transformers would look for it on the Hub."""
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or os.path.sep * 2 in path
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not os.path.isdir(os.path.expanduser(path)):
         raise ValueError(
             f"the model path {path!r} does not exist; give a folder with config.json and weights, or a Hub name like "

@@ -391,7 +391,6 @@ class GRPOTrainer(Trainer):
             "completions/mean_length": _mean(lengths),
             "completions/min_length": min(lengths),
             "completions/max_length": max(lengths),
-            "completions/mean_terminated_length": _mean(finished),
             "completions/clipped_ratio": 1 - len(finished) / len(lengths),
             "reward": _mean(totals),
             "reward_std": _mean([_std(group["totals"], group["live"]) for group in shared]),
@@ -401,8 +400,12 @@ class GRPOTrainer(Trainer):
             "time/score": scoring_seconds,
             "tokens_per_second": sum(lengths) / max(sampling_seconds, 1e-9),
         }
+        if finished:
+            metrics["completions/mean_terminated_length"] = _mean(finished)
         for name in self.reward_names:
             values = [v for group in shared for v in group["rewards"][name] if v is not None]
+            if not values:  # it applied to none of them, which is no reward of 0
+                continue
             metrics[f"rewards/{name}/mean"] = _mean(values)
             metrics[f"rewards/{name}/std"] = _std(values, [True] * len(values))
         self.keep(metrics)

@@ -208,7 +208,7 @@ def reported() -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("R1LAB_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}\n(R1LAB_DEBUG=1 shows where it came from)", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -17,6 +17,7 @@ import json
 import logging
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
 from recipes.launch import check_ranks
 from recipes.measure import JUDGE, table
+from recipes.parser import parse, reported
 from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
@@ -62,6 +64,10 @@ class RLConfig:
     resume: bool = False
     """Go on with the newest run of this output_dir from its last checkpoint."""
 
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k must be 1 or more samples a held-out problem, got {self.k}; R1 uses 4 to 64")
+
 
 def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     prepare_process(recipe, args)
@@ -71,6 +77,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
 
         rewards.append(get_soft_overlong_punishment(args.max_completion_length, recipe.soft_overlong_tokens))
         weights.append(1.0)
+    if args.reward_weights is not None:
+        raise ValueError("reward_weights is not a recipe's setting: write the weights in `rewards: {name: weight}`")
     args.reward_weights = weights
     train, validation = training_problems(problems)
     test = held_out_problems(problems)
@@ -247,9 +255,15 @@ class Measured:
         self.display.show_phase(
             f"measuring the {side} model: {len(self.test)} held-out problems x {self.recipe.k} samples"
         )
-        samples = evaluate_policy(
-            trainer.sampler, trainer.processing_class, self.test, JUDGE, self.protocol, trainer.args.max_sampling_rows
-        )
+        with trainer.compute_loss_context_manager():  # one precision before and after training
+            samples = evaluate_policy(
+                trainer.sampler,
+                trainer.processing_class,
+                self.test,
+                JUDGE,
+                self.protocol,
+                trainer.args.max_sampling_rows,
+            )
         self.samples[side] = samples
         settings = {"model": self.recipe.model_name_or_path, f"{side}_seconds": time.monotonic() - started}
         self.run.write_json("eval.json", evaluation_report(self.samples, self.protocol, settings))
@@ -290,8 +304,20 @@ def _points(gain: float, interval: list[float]) -> str:
     return f"{100 * gain:+.1f} [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
 
 
-if __name__ == "__main__":
-    from recipes.parser import parse, reported
+def settings(argv: list[str]) -> tuple[RLConfig, ProblemConfig, GRPOConfig]:
+    """What the command line asks for. A run that is resumed keeps its own settings, save those that flags override."""
+    parts = (RLConfig, ProblemConfig, GRPOConfig)
+    recipe, problems, args = parse(*parts, args=argv)
+    if not recipe.resume:
+        return recipe, problems, args
+    own = str(RunFolder.latest(args.output_dir).path / "config.yaml")
+    rest = list(argv)
+    if "--config" in rest:
+        place = rest.index("--config")
+        del rest[place : place + 2]
+    return parse(*parts, args=["--config", own, *rest])
 
+
+if __name__ == "__main__":
     with reported():
-        main(*parse(RLConfig, ProblemConfig, GRPOConfig))
+        main(*settings(sys.argv[1:]))

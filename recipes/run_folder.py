@@ -158,8 +158,16 @@ def _step(line: str) -> float:
     return float("inf") if row.get("kind") == "after" else row.get("step", 0)
 
 
-DERIVED = ("activation_checkpointing", "gradient_checkpointing", "disable_tqdm", "report_to", "do_eval", "debug")
-"""Settings that TrainingArguments fills in by itself."""
+DERIVED = (
+    "reward_weights",
+    "activation_checkpointing",
+    "gradient_checkpointing",
+    "disable_tqdm",
+    "report_to",
+    "do_eval",
+    "debug",
+)
+"""Settings that follow from others: the weights from `rewards`, the rest from TrainingArguments."""
 
 
 def changed_settings(settings: Any) -> dict[str, Any]:

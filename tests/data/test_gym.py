@@ -22,7 +22,7 @@ def test_without_reasoning_gym_the_error_says_what_to_install():
         "import sys; sys.modules['reasoning_gym'] = None\n"
         "from data.loading import load_problems\n"
         "try: load_problems('reasoning-gym:chain_sum')\n"
-        "except ImportError as error: sys.exit('pip install r1lab[reasoning-gym]' not in str(error))\n"
+        "except ImportError as error: sys.exit('[reasoning-gym]' not in str(error))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

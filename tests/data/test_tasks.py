@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.corpus.solutions import wrong_answer
@@ -288,6 +288,7 @@ def test_solutions_in_two_languages_have_the_same_steps(name, difficulty):
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     text=st.from_regex(r"[a-zA-Z가-힣 +*/=().-]{0,8}[0-9]{1,6}[a-zA-Z가-힣 .,)]{0,8}", fullmatch=True),
     seed=st.integers(),
@@ -300,6 +301,7 @@ def test_a_slip_changes_the_last_number_and_nothing_else(text, seed):
     assert re.sub(r"\d+", "", slipped) == re.sub(r"\d+", "", text)
 
 
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Nd"]), max_size=20))
 def test_a_text_without_numbers_has_nothing_to_slip_on(text):
     assert perturb_number(text, random.Random(0)) == text

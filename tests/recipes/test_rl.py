@@ -398,7 +398,6 @@ def test_a_full_disk_costs_lines_and_not_the_run(run, tmp_path, caplog):
         ({"template": "r1-zero"}, "unknown template 'r1-zero'"),
         ({"tasks": "geometry"}, "unknown task 'geometry'"),
         ({"max_completion_length": 500}, "exceeds the model's context of 512 tokens"),
-        ({"k": 0}, "k must be 1 or more"),
     ],
 )
 def test_mistakes_are_found_before_training(run, tmp_path, changed, message):
@@ -446,6 +445,13 @@ def test_ctrl_c_in_a_terminal_and_then_resume(tiny_model, tmp_path, run):
     run("run", "--resume", max_steps=step + 2, save_steps=1000)
     assert status(path) == {"state": "finished", "step": step + 2, "max_steps": step + 2, "error": None}
     assert [line["step"] for line in lines(path / "metrics.jsonl")] == list(range(1, step + 3))
+
+
+def test_settings_that_cannot_be_are_refused_at_once(run, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(k=0)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: k must be 1 or more samples a held-out problem, got 0; R1 uses 4 to 64\n"
 
 
 def test_a_mistake_is_one_line_for_the_user(run, capsys):
