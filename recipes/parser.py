@@ -120,7 +120,7 @@ class RecipeParser(TrlParser):
 
     def parse_args_and_config(self, args: list[str] | None = None, **_: Any) -> tuple:
         """The dataclasses, from `--config FILE` and the flags that override it. Raises RecipeError."""
-        path, args = _config_path(list(sys.argv[1:] if args is None else args))
+        path, args = config_path(list(sys.argv[1:] if args is None else args))
         if path is not None:
             self.set_defaults_with_config(**self.checked(load_yaml(path), path))
         *parsed, unknown = self.parse_args_into_dataclasses(
@@ -156,7 +156,7 @@ class RecipeParser(TrlParser):
         raise RecipeError(message)
 
 
-def _config_path(args: list[str]) -> tuple[str | None, list[str]]:
+def config_path(args: list[str]) -> tuple[str | None, list[str]]:
     """The path behind `--config` (or in `--config=PATH`), and the other arguments. Raises RecipeError without one."""
     for place, arg in enumerate(args):
         flag, equals, path = arg.partition("=")

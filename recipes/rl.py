@@ -36,7 +36,7 @@ from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
 from recipes.launch import check_ranks
 from recipes.measure import JUDGE, table
-from recipes.parser import parse, reported
+from recipes.parser import config_path, parse, reported
 from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
@@ -310,12 +310,10 @@ def settings(argv: list[str]) -> tuple[RLConfig, ProblemConfig, GRPOConfig]:
     recipe, problems, args = parse(*parts, args=argv)
     if not recipe.resume:
         return recipe, problems, args
-    own = str(RunFolder.latest(args.output_dir).path / "config.yaml")
-    rest = list(argv)
-    if "--config" in rest:
-        place = rest.index("--config")
-        del rest[place : place + 2]
-    return parse(*parts, args=["--config", own, *rest])
+    run = RunFolder.latest(args.output_dir)
+    _, flags = config_path(argv)
+    # The folder's place is the one thing that its config.yaml may not know: it can have been moved.
+    return parse(*parts, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)])
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class RunFolder:
             chosen |= changed_settings(part)
         chosen["provenance"] = provenance(chosen.get("seed", 42))
         text = dump_yaml(json.loads(json.dumps(chosen, default=str)))
-        (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        self._replace("config.yaml", text)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replaced in one step, so that a reader never meets half a file. A full disk costs the file, not the run."""

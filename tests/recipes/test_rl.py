@@ -447,6 +447,23 @@ def test_ctrl_c_in_a_terminal_and_then_resume(tiny_model, tmp_path, run):
     assert [line["step"] for line in lines(path / "metrics.jsonl")] == list(range(1, step + 3))
 
 
+def test_a_run_that_was_moved_goes_on_where_it_is(run, tmp_path):
+    run("run", seed=5)
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model_name_or_path: any\noutput_dir: {moved}\n")
+    for config in (["--config", str(recipe)], [f"--config={recipe}"]):
+        _, _, args = rl.settings(["--resume", *config])
+        assert (args.seed, args.output_dir) == (5, str(moved))
+
+
+def test_weights_are_written_with_their_rewards(tiny_model, tmp_path):
+    """A list beside the mapping could only contradict it."""
+    args = arguments(tiny_model, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"write the weights in `rewards: \{name: weight\}`"):
+        rl.main(*parse(RLConfig, ProblemConfig, GRPOConfig, args=[*args, "--reward_weights", "1.0"]))
+
+
 def test_settings_that_cannot_be_are_refused_at_once(run, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(k=0)
