@@ -32,7 +32,7 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
             return True
-        if "PytorchStreamWriter failed" in str(error) or "file write failed" in str(error):
+        if any(said in str(error) for said in ("PytorchStreamWriter failed", "file write failed", "iostream error")):
             return True
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return False

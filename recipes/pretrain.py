@@ -130,8 +130,8 @@ def batches(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Itera
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
     """Warm-up, plateau, linear decay to zero, as a factor of the peak."""
-    decay_steps = config.decay_share * config.max_steps
-    return min((step + 1) / config.warmup_steps, 1.0, (config.max_steps - step) / decay_steps)
+    decay_steps = max(config.decay_share * config.max_steps, 1)
+    return min((step + 1) / max(config.warmup_steps, 1), 1.0, (config.max_steps - step) / decay_steps)
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:

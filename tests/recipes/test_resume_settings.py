@@ -28,7 +28,8 @@ def run(tmp_path):
 def test_resume_takes_the_settings_of_the_run(run):
     recipe, problems, args = settings(["--config", RECIPE, "--output_dir", str(run), "--resume"])
     assert (args.seed, args.max_steps, args.learning_rate, problems.test_size) == (7, 40, 3e-5, 12)
-    assert recipe.resume and args.output_dir == str(run)
+    assert recipe.resume
+    assert args.output_dir == str(run)
 
 
 def test_a_flag_still_overrides_what_is_resumed(run):
