@@ -484,7 +484,7 @@ def smoothed(series: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 def round_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Round numbers, 1, 2 or 5 times a power of ten apart, that cover [low, high]; at least two."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):
         high = low + (abs(low) or 1.0)
     power = 10.0 ** math.floor(math.log10((high - low) / count))
     gap = next(power * m for m in (1, 2, 5, 10) if power * m * count >= 0.999 * (high - low))

@@ -3,6 +3,11 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time, and no clock: shared machines stall.
+settings.register_profile("deterministic", derandomize=True, deadline=None)
+settings.load_profile("deterministic")
 
 # Before torch loads. Matrices this small are slower on two threads than on one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
