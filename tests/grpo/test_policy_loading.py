@@ -52,7 +52,7 @@ def test_a_frozen_copy_stays_behind():
         assert torch.equal(value, start)
 
 
-@pytest.mark.parametrize("path", ["./nowhere", "/no/such/model", "~/nowhere", "runs/r1-zero/model"])
+@pytest.mark.parametrize("path", ["./nowhere", "/no/such/model", "~/nowhere", "runs/no-such-run/model"])
 def test_a_path_that_does_not_exist_is_an_error_and_no_download(path, tmp_path):
     for load in (load_tokenizer, lambda path: load_policy(path, tiny_config(tmp_path))):
         with pytest.raises(
