@@ -13,10 +13,10 @@ STAMP := $(VENV)/installed
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install r1-zero resume eval report base test test-slow lint types clean
+.PHONY: help install r1-zero resume eval report base bench bench-verifiers test test-slow lint types clean
 
 help:  ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv with everything that is needed (the other targets do it by themselves)
 
@@ -42,6 +42,12 @@ report: $(STAMP)  ## write report.html of a run anew: RUN_DIR=runs/r1-zero
 
 base: $(STAMP)  ## pretrain the shipped base from nothing (minutes on a GPU, many hours on a CPU)
 	$(RUN) pretrain --config recipes/micro/base.yaml $(ARGS)
+
+bench: $(STAMP)  ## our engine beside TRL's: update, sampling, step (ARGS="--shape 1.5b --profile long")
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+bench-verifiers: $(STAMP)  ## our answer checker beside math-verify and TRL's
+	$(BIN)/python -m benchmarks.verifiers $(ARGS)
 
 test: $(STAMP)  ## the tests, offline, in under five minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)

@@ -18,10 +18,11 @@ from grpo.sampling import SamplingConfig
 logger = logging.getLogger(__name__)
 
 
-def _accelerated() -> bool:
+def _accelerated(*kinds: str) -> bool:
     import torch
 
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return any(available[kind] for kind in kinds or available)
 
 
 @dataclass
@@ -86,6 +87,13 @@ class GRPOConfig(TrainingArguments):
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
     )
+    on_reward_error: str = field(
+        default="stop",
+        metadata={
+            "help": "What a completion does whose reward function raised: 'stop' the run with an error that "
+            "names it, or 'mask' it and go on."
+        },
+    )
     scale_rewards: str = field(
         default="group", metadata={"help": "Divide advantages by the std of the 'group', of the 'batch', or by 'none'."}
     )
@@ -112,6 +120,13 @@ class GRPOConfig(TrainingArguments):
     max_tokens_per_pack: int = field(
         default=16_384, metadata={"help": "Tokens a forward pass holds at most: the setting that bounds memory."}
     )
+    share_prompts: bool = field(
+        default=True, metadata={"help": "Compute each prompt once for its group; off where a model cannot."}
+    )
+    compile_layers: bool | None = field(
+        default=None,
+        metadata={"help": "Compile the decoder layers and the sampler's forward pass. None: on with a CUDA GPU."},
+    )
     skip_equal_groups: bool = field(
         default=True,
         metadata={
@@ -126,6 +141,8 @@ class GRPOConfig(TrainingArguments):
             self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
         if self.gradient_checkpointing is None:
             self.gradient_checkpointing = _accelerated() and not self.use_cpu
+        if self.compile_layers is None:
+            self.compile_layers = _accelerated("cuda") and not self.use_cpu
         renamed = "activation_checkpointing"  # what later releases of transformers 5 call it
         if hasattr(self, renamed):
             if getattr(self, renamed) is None:
@@ -148,6 +165,8 @@ class GRPOConfig(TrainingArguments):
             )
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
+        if self.on_reward_error not in ("stop", "mask"):
+            raise ValueError(f"on_reward_error must be 'stop' or 'mask', got {self.on_reward_error!r}")
         for name, least in {
             "num_iterations": 1,
             "max_tokens_per_pack": 1,

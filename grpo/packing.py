@@ -1,39 +1,90 @@
-"""Packs: the micro-batches of an update, bounded by tokens rather than by rows.
+"""Packs: the micro-batches of an update, bounded by tokens rather than by rows, each prompt once for its group.
 
-Rows of like length share a pack, so little of it is padding. How rows are packed changes no gradient: the loss divides
-by what the whole update counts (grpo.loss.Divisors).
+A row holds bundles one behind the other. A bundle is a prompt and some completions of its group:
+
+    prompt[:-1] | prompt[-1] completion[:-1] | prompt[-1] completion[:-1] | …
+
+Every completion's branch begins with a copy of the prompt's last token, which predicts its first token, and ends before
+its last, which predicts nothing. grpo.attention keeps branches apart. Where a model cannot share prompts, a bundle has
+one completion and a row one bundle, and the very same code makes ordinary padded rows.
+
+How rows are packed changes no gradient: the loss divides by what the whole update counts (grpo.loss.Divisors).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 
+from grpo.attention import Spans, block_mask, dense_mask, to_block_width
 from grpo.loss import LossInputs
 from grpo.rollouts import Group
 
 IGNORE = -100
-"""The label of a token that is not trained, as in transformers."""
+"""The label of a position that predicts no token of a completion, as in transformers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackLayout:
+    """What the rows of a pack look like."""
+
+    share_prompts: bool = True
+    """Each prompt once for the completions of its bundle. False: one prompt and one completion a row."""
+    long_rows: bool = False
+    """One long row a pack, for FlexAttention's sparse masks. False: a bundle a row, as a dense mask costs a row's width
+    squared."""
+
+    @classmethod
+    def for_device(cls, device: torch.device, share_prompts: bool) -> PackLayout:
+        return cls(share_prompts=share_prompts, long_rows=share_prompts and device.type == "cuda")
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """A prompt and some of its group's completions, by their numbers."""
+
+    group: int
+    completions: tuple[int, ...]
+    num_tokens: int
+    """Positions that it takes in a row."""
+
+
+@dataclass(frozen=True, eq=False)
 class Pack:
-    """B rows of up to T tokens, prompt first, padded on the right. The loss's tensors are [B, T - 1]: position t of
-    them belongs to token t + 1."""
+    """R rows of W positions. The loss's tensors are [B, T]: a row a completion, a column one of its tokens."""
 
     input_ids: Tensor
-    attention_mask: Tensor
+    position_ids: Tensor
     labels: Tensor
+    """[R, W], the token that each position predicts; IGNORE where it is none of a completion."""
+    attention_mask: Tensor | BlockMask
+    where: Tensor
+    """[B, T], for each token of each completion the position in the flattened rows that predicts it."""
+    scored: Tensor
+    """[B, T] bool, True where there is a token."""
     loss_inputs: LossInputs
     places: list[tuple[int, int]]
-    """For each row, which group and which completion of the given groups it is."""
+    """For each of the B completions, which group and which completion of the given groups it is."""
 
     @property
-    def model_inputs(self) -> dict[str, Tensor]:
-        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "labels": self.labels}
+    def model_inputs(self) -> dict[str, Any]:
+        """For a model with TRL's fused head: `shift_labels` says what each position predicts."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.position_ids,
+            "attention_mask": self.attention_mask,
+            "shift_labels": self.labels,
+            "use_cache": False,
+        }
+
+    def by_completion(self, per_position: Tensor) -> Tensor:
+        """[R, W] -> [B, T], 0 where a completion has ended."""
+        return per_position.flatten()[self.where].masked_fill(~self.scored, 0)
 
 
 def pack_groups(
@@ -42,32 +93,34 @@ def pack_groups(
     pad_token_id: int,
     device: torch.device | str = "cpu",
     mask_truncated: bool = False,
+    layout: PackLayout | None = None,
 ) -> list[Pack]:
-    """The completions of these groups in packs of at most `max_tokens` tokens, padding included; none for no groups.
+    """The completions of these groups in packs of at most `max_tokens` positions, padding included; none for no groups.
 
-    A row that is longer than max_tokens gets a pack of its own.
+    Long rows are filled evenly. A group that does not fit is cut into bundles, which repeat its prompt; a completion
+    that alone is longer than max_tokens gets a pack of its own.
     """
-    places = [(g, c) for g, group in enumerate(groups) for c in range(len(group.completions))]
-    length = {(g, c): len(groups[g].prompt_ids) + len(groups[g].completions[c].token_ids) for g, c in places}
-    places.sort(key=lambda place: (-length[place], place))
-    packs, start = [], 0
-    while start < len(places):
-        rows = max(1, max_tokens // length[places[start]])
-        packs.append(_pack(groups, places[start : start + rows], pad_token_id, device, mask_truncated))
-        start += rows
-    return packs
+    layout = layout or PackLayout()
+    bundles = [bundle for g, group in enumerate(groups) for bundle in _bundles(g, group, max_tokens, layout)]
+    bundles.sort(key=lambda bundle: (-bundle.num_tokens, bundle.group, bundle.completions))
+    rows = _fill_evenly(bundles, max_tokens) if layout.long_rows else [[bundle] for bundle in bundles]
+    make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout)
+    return [make.pack(some) for some in _rows_by_width(rows, max_tokens)]
 
 
-def empty_pack(pad_token_id: int, device: torch.device | str = "cpu") -> Pack:
-    """One row without a trained token: its backward gives zero gradients, which a rank that has nothing still owes."""
-    ids = torch.full((1, 2), pad_token_id, device=device)
+def empty_pack(pad_token_id: int, device: torch.device | str = "cpu", layout: PackLayout | None = None) -> Pack:
+    """A pack without a trained token: its backward gives zero gradients, which a rank that has nothing still owes."""
+    pack = _PackMaker([], pad_token_id, torch.device(device), False, layout or PackLayout()).pack([[]])
     loss_inputs = LossInputs(
         old_logprobs=torch.zeros(1, 1, device=device),
         ref_logprobs=torch.zeros(1, 1, device=device),
         advantages=torch.zeros(1, device=device),
         mask=torch.zeros(1, 1, dtype=torch.bool, device=device),
     )
-    return Pack(ids, torch.ones_like(ids), torch.full_like(ids, IGNORE), loss_inputs, [])
+    nothing = torch.zeros(1, 1, dtype=torch.long, device=device)
+    return Pack(
+        pack.input_ids, pack.position_ids, pack.labels, pack.attention_mask, nothing, nothing.bool(), loss_inputs, []
+    )
 
 
 def trained_mask(group: Group, mask_truncated: bool) -> list[bool]:
@@ -78,43 +131,136 @@ def trained_mask(group: Group, mask_truncated: bool) -> list[bool]:
     ]
 
 
-def _pack(
-    groups: Sequence[Group],
-    places: list[tuple[int, int]],
-    pad: int,
-    device: torch.device | str,
-    mask_truncated: bool,
-) -> Pack:
-    rows = [groups[g].prompt_ids + groups[g].completions[c].token_ids for g, c in places]
-    width = max(map(len, rows))
-    input_ids = torch.full((len(rows), width), pad)
-    attention_mask = torch.zeros((len(rows), width), dtype=torch.long)
-    scored = torch.zeros((len(rows), width), dtype=torch.bool)
-    trained = torch.zeros((len(rows), width), dtype=torch.bool)
-    for i, (ids, (g, c)) in enumerate(zip(rows, places)):
-        input_ids[i, : len(ids)] = torch.tensor(ids)
-        attention_mask[i, : len(ids)] = 1
-        scored[i, len(groups[g].prompt_ids) : len(ids)] = True
-        trained[i] = scored[i] & trained_mask(groups[g], mask_truncated)[c]
-    mask = trained[:, 1:]
-    loss_inputs = LossInputs(
-        old_logprobs=_spread([_values(groups[g].old_logprobs, c) for g, c in places], scored[:, 1:], device),
-        ref_logprobs=_spread([_values(groups[g].ref_logprobs, c) for g, c in places], scored[:, 1:], device),
-        advantages=torch.tensor([groups[g].advantages[c] for g, c in places], device=device),
-        mask=mask.to(device),
-    )
-    labels = input_ids.masked_fill(~scored, IGNORE)
-    return Pack(input_ids.to(device), attention_mask.to(device), labels.to(device), loss_inputs, places)
+def _bundles(number: int, group: Group, max_tokens: int, layout: PackLayout) -> Iterator[Bundle]:
+    """The group whole where it fits, else in runs of completions that do."""
+    prompt = len(group.prompt_ids) - 1
+    members: list[int] = []
+    size = prompt
+    for c, completion in enumerate(group.completions):
+        length = len(completion.token_ids)
+        if members and (not layout.share_prompts or size + length > max_tokens):
+            yield Bundle(number, tuple(members), size)
+            members, size = [], prompt
+        members.append(c)
+        size += length
+    if members:
+        yield Bundle(number, tuple(members), size)
 
 
-def _values(logprobs: list[list[float]] | None, completion: int) -> list[float] | None:
-    return None if logprobs is None else logprobs[completion]
+def _fill_evenly(bundles: Sequence[Bundle], max_tokens: int) -> list[list[Bundle]]:
+    """As few rows as can hold them, the longest bundle first, each into the emptiest row that has room."""
+    count = -(-sum(bundle.num_tokens for bundle in bundles) // max_tokens)
+    rows: list[list[Bundle]] = [[] for _ in range(count)]
+    used = [0] * count
+    for bundle in bundles:
+        row = min(range(len(rows)), key=used.__getitem__)
+        if used[row] and used[row] + bundle.num_tokens > max_tokens:
+            row = len(rows)
+            rows.append([])
+            used.append(0)
+        rows[row].append(bundle)
+        used[row] += bundle.num_tokens
+    return sorted((row for row in rows if row), key=_width, reverse=True)
 
 
-def _spread(values: list[list[float] | None], where: Tensor, device: torch.device | str) -> Tensor | None:
-    """Per-token values of each row, laid on the positions that `where` marks; None when there are none."""
-    if any(row is None for row in values):
-        return None
-    spread = torch.zeros(where.shape)
-    spread[where] = torch.tensor([value for row in values for value in row or []])
-    return spread.to(device)
+def _rows_by_width(rows: Sequence[list[Bundle]], max_tokens: int) -> Iterator[Sequence[list[Bundle]]]:
+    """Rows, widest first, cut into runs whose count times widest stays within max_tokens (at least one row each)."""
+    start = 0
+    while start < len(rows):
+        count = max(1, max_tokens // _width(rows[start]))
+        yield rows[start : start + count]
+        start += count
+
+
+def _width(row: Sequence[Bundle]) -> int:
+    return sum(bundle.num_tokens for bundle in row)
+
+
+@dataclass(frozen=True)
+class _PackMaker:
+    groups: Sequence[Group]
+    pad_token_id: int
+    device: torch.device
+    mask_truncated: bool
+    layout: PackLayout
+
+    def pack(self, rows: Sequence[Sequence[Bundle]]) -> Pack:
+        width = max(2, *map(_width, rows)) if rows else 2
+        if self.layout.long_rows:
+            width = to_block_width(width)
+        shape = (len(rows), width)
+        ids, labels = torch.full(shape, self.pad_token_id), torch.full(shape, IGNORE)
+        positions = torch.zeros(shape, dtype=torch.long)
+        itself = torch.arange(width, dtype=torch.int32).repeat(len(rows), 1)  # padding sees itself alone
+        spans = Spans(itself.clone(), itself.clone(), itself)
+        places: list[tuple[int, int]] = []
+        starts: list[int] = []
+        for r, row in enumerate(rows):
+            begin = 0
+            for bundle in row:
+                group = self.groups[bundle.group]
+                shared = len(group.prompt_ids) - 1
+                end = begin + bundle.num_tokens
+                spans.start[r, begin:end] = begin
+                spans.prompt_end[r, begin:end] = begin + shared
+                spans.branch[r, begin : begin + shared] = begin
+                ids[r, begin : begin + shared] = torch.tensor(group.prompt_ids[:-1], dtype=torch.long)
+                positions[r, begin : begin + shared] = torch.arange(shared)
+                at = begin + shared
+                for c in bundle.completions:
+                    tokens = torch.tensor(group.completions[c].token_ids)
+                    stop = at + len(tokens)
+                    ids[r, at] = group.prompt_ids[-1]
+                    ids[r, at + 1 : stop] = tokens[:-1]
+                    labels[r, at:stop] = tokens
+                    positions[r, at:stop] = torch.arange(shared, shared + len(tokens))
+                    spans.branch[r, at:stop] = at
+                    places.append((bundle.group, c))
+                    starts.append(r * width + at)
+                    at = stop
+                begin = end
+        where, scored, loss_inputs = self._by_completion(places, starts)
+        return Pack(
+            input_ids=ids.to(self.device),
+            position_ids=positions.to(self.device),
+            labels=labels.to(self.device),
+            attention_mask=self._attention_mask(spans),
+            where=where.to(self.device),
+            scored=scored.to(self.device),
+            loss_inputs=loss_inputs,
+            places=places,
+        )
+
+    def _attention_mask(self, spans: Spans) -> Tensor | BlockMask:
+        if self.layout.long_rows:
+            return block_mask(spans.to(self.device))
+        if self.layout.share_prompts:
+            return dense_mask(spans.to(self.device))
+        itself = torch.arange(spans.start.shape[1], dtype=torch.int32)
+        return (spans.start < itself.clamp(min=1)).long().to(self.device)  # 1 on tokens, 0 on padding
+
+    def _by_completion(self, places: list[tuple[int, int]], starts: list[int]) -> tuple[Tensor, Tensor, LossInputs]:
+        lengths = torch.tensor([len(self.groups[g].completions[c].token_ids) for g, c in places], dtype=torch.long)
+        column = torch.arange(max(lengths.tolist(), default=1))
+        scored = column < lengths[:, None]
+        where = (torch.tensor(starts, dtype=torch.long)[:, None] + column).masked_fill(~scored, 0)
+        trained = torch.tensor(
+            [trained_mask(self.groups[g], self.mask_truncated)[c] for g, c in places], dtype=torch.bool
+        )
+        loss_inputs = LossInputs(
+            old_logprobs=self._spread([self.groups[g].old_logprobs for g, _ in places], places, scored),
+            ref_logprobs=self._spread([self.groups[g].ref_logprobs for g, _ in places], places, scored),
+            advantages=torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device),
+            mask=(scored & trained[:, None]).to(self.device),
+        )
+        return where, scored, loss_inputs
+
+    def _spread(
+        self, logprobs: list[list[list[float]] | None], places: list[tuple[int, int]], scored: Tensor
+    ) -> Tensor | None:
+        """[B, T] of the stored log-probs; None when there are none."""
+        if not logprobs or any(group is None for group in logprobs):
+            return None
+        spread = torch.zeros(scored.shape)
+        spread[scored] = torch.tensor([value for group, (_, c) in zip(logprobs, places) for value in (group or [])[c]])
+        return spread.to(self.device)

@@ -28,6 +28,8 @@ class Group:
     texts: list[str]
     rewards: dict[str, list[float | None]] = field(default_factory=dict)
     """By reward function; None where it does not apply."""
+    extra: dict[str, list[Any]] = field(default_factory=dict)
+    """What reward functions said of the completions by `log_extra`, by column."""
     totals: list[float] = field(default_factory=list)
     """Weighted sums; 0 for a completion that is not live."""
     live: list[bool] = field(default_factory=list)
@@ -39,7 +41,7 @@ class Group:
     ref_logprobs: list[list[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"extra": {}}  # any objects, and already shown
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Group:

@@ -1,4 +1,4 @@
-"""Sampling completions: every prompt prefilled once for its group, finished rows removed, log-probs kept.
+"""Sampling completions: how a token is chosen, and completions with their log-probs for groups of prompts.
 
 Plain transformers models, no server. Randomness belongs to the row, not to the batch: each completion draws from its
 own stream of uniforms, so the same seed gives the same text whatever is sampled beside it, on one process or on many.
@@ -7,13 +7,19 @@ own stream of uniforms, so the same seed gives the same text whatever is sampled
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
+
+from grpo.attention import cannot_share_prompts
+from grpo.decoding import Decoder, bucket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,25 +85,90 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> t
         return tokens, logits.log_softmax(dim=-1).gather(-1, tokens[:, None])[:, 0]
     logits = logits / config.temperature
     logprobs = logits.log_softmax(dim=-1)
-    # In float64 a uniform below 1 stays below the total, so a token of probability zero is never chosen.
-    cumulative = filter_logits(logits, config).softmax(dim=-1).double().cumsum(dim=-1)
-    tokens = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)[:, 0]
+    tokens = _inverse_cdf(filter_logits(logits, config).softmax(dim=-1), uniforms)
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
 
-def row_uniforms(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
+CDF_BLOCK = 4096
+"""Tokens whose probabilities are summed up one by one; a larger vocabulary is cut into blocks of about its root."""
+
+
+def _inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
+    """probs [B, V], uniforms [B] -> [B], the first token at which the cumulative probability exceeds the uniform.
+
+    First the block, then the token in it, as a running sum over a large vocabulary would cost more than all else here.
+    """
+    size = probs.shape[-1]
+    width = size if size <= CDF_BLOCK else 512
+    blocks = pad(probs, (0, -size % width)).unflatten(-1, (-1, width))  # [B, blocks, width]
+    target = uniforms[:, None]
+    block, target = _first_beyond(blocks.double().sum(dim=-1), target)
+    within = blocks.gather(1, block[:, :, None].expand(-1, 1, width))[:, 0].double()
+    token, _ = _first_beyond(within, target)
+    return (block * width + token)[:, 0]
+
+
+def _first_beyond(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """weights [B, N] float64, share [B, 1] in [0, 1) -> index [B, 1] where their running sum first exceeds that share
+    of the total, never one of weight zero; and the share of that weight which is left over, again in [0, 1)."""
+    sums = weights.cumsum(dim=-1)
+    target = share * sums[:, -1:]
+    last = (sums < sums[:, -1:]).sum(dim=-1, keepdim=True)  # rounding must not carry past the last weight
+    index = torch.minimum(torch.searchsorted(sums, target, right=True), last)
+    weight = weights.gather(-1, index)
+    left = (target - (sums.gather(-1, index) - weight)) / weight
+    return index, left.clamp(0.0, 1 - 2**-53)
+
+
+def row_uniforms(seeds: Sequence[int], count: int) -> Tensor:
     """[len(seeds), count] uniforms in [0, 1), a stream a row by its seed (made on the CPU: same on every device)."""
     rows = [torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in seeds]
-    return torch.stack(rows).to(device)
+    return torch.stack(rows)
+
+
+KEPT_MEMORY = 0.05
+"""Share of a GPU's memory that a decoder's cache may hold between two calls; a larger one is given back."""
+
+
+class WeightsCopy:
+    """The policy's weights in the dtype that it computes in. Mixed precision would cast them anew for every token."""
+
+    def __init__(self, policy: PreTrainedModel, dtype: torch.dtype):
+        self.policy = policy
+        self.model = copy.deepcopy(policy).to(dtype).requires_grad_(False).eval()
+        self.model.__dict__.pop("forward", None)  # a head that was fused in still belongs to the policy
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        theirs = dict(self.policy.named_parameters())
+        names, own = zip(*self.model.named_parameters())
+        torch._foreach_copy_(list(own), [theirs[name].detach() for name in names])
 
 
 class Sampler:
-    """Samples completions from a transformers causal language model."""
+    """Samples completions from a transformers causal language model.
 
-    def __init__(self, model: PreTrainedModel, stop_token_ids: Sequence[int], pad_token_id: int):
-        self.model = model
+    dtype: sample from a copy of the weights in this dtype, which follows the model's at every call; None samples from
+    the model itself. compiled: see grpo.decoding.Decoder.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        stop_token_ids: Sequence[int],
+        pad_token_id: int,
+        dtype: torch.dtype | None = None,
+        compiled: bool | None = None,
+    ):
+        self.policy = model
+        self.copy = None if dtype is None else WeightsCopy(model, dtype)
+        self.model = model if self.copy is None else self.copy.model
         self.stop_token_ids = list(stop_token_ids)
         self.pad_token_id = pad_token_id
+        self.compiled = compiled
+        self.reason = cannot_share_prompts(self.model)
+        """Why completions decode in padded batches, one after the other; None if they need not."""
+        self._decoder: tuple[SamplingConfig, Decoder] | None = None
 
     @torch.no_grad()
     def sample(
@@ -112,13 +183,67 @@ class Sampler:
 
         `max_rows` bounds how many completions decode at once. `on_progress(done, total)` counts completions.
         """
+        if not any(seeds):
+            return [[] for _ in seeds]
+        if self.copy is not None:
+            self.copy.refresh()
+        sample = self._sample_padded if self.reason else self._sample_rows
+        with _evaluating(self.model):
+            return sample(prompt_ids, seeds, config, max_rows, on_progress)
+
+    def release(self) -> None:
+        """Give back the memory that the next call could have used again."""
+        self._decoder = None
+
+    def _sample_rows(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
+        config: SamplingConfig,
+        max_rows: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> list[list[Completion]]:
+        counts = [len(row) for row in seeds]
+        uniforms = row_uniforms([seed for row in seeds for seed in row], config.max_new_tokens)
+        jobs = [number for number, count in enumerate(counts) for _ in range(count)]
+        columns = max(len(ids) for ids in prompt_ids) + config.max_new_tokens
+        decoder = self._decoder_for(config, min(len(jobs), max_rows), columns)
+        progress = None if on_progress is None else lambda done: on_progress(done, len(jobs))
+        decoded = decoder.decode(prompt_ids, jobs, uniforms, progress)
+        stops = set(self.stop_token_ids)
+        stopped = [int(decoded.tokens[i, n - 1]) in stops for i, n in enumerate(decoded.lengths)]
+        groups = _collect(decoded.tokens, decoded.logprobs, decoded.lengths, stopped, counts)
+        if decoder.memory_share > KEPT_MEMORY:
+            self.release()
+        return groups
+
+    def _decoder_for(self, config: SamplingConfig, rows: int, columns: int) -> Decoder:
+        """The last call's decoder where it serves this one too."""
+        if self._decoder is not None:
+            kept, decoder = self._decoder
+            if kept == config and decoder.num_rows >= rows and columns <= decoder.num_columns <= 2 * columns:
+                return decoder
+            self._decoder = None  # before the next one takes its memory
+        choose = functools.partial(choose_tokens, config=config)
+        decoder = Decoder(self.model, self.stop_token_ids, choose, rows, bucket(columns), self.compiled)
+        self._decoder = config, decoder
+        return decoder
+
+    def _sample_padded(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        seeds: Sequence[Sequence[int]],
+        config: SamplingConfig,
+        max_rows: int,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> list[list[Completion]]:
+        """For models whose cache is not plain keys and values (sliding windows, linear attention)."""
         groups: list[list[Completion]] = []
         total = sum(len(row) for row in seeds)
-        with _evaluating(self.model):
-            for start, end in _batches([len(row) for row in seeds], max_rows):
-                groups += self._sample_batch(prompt_ids[start:end], seeds[start:end], config)
-                if on_progress:
-                    on_progress(sum(len(group) for group in groups), total)
+        for start, end in _batches([len(row) for row in seeds], max_rows):
+            groups += self._sample_batch(prompt_ids[start:end], seeds[start:end], config)
+            if on_progress:
+                on_progress(sum(len(group) for group in groups), total)
         return groups
 
     def _sample_batch(
@@ -126,7 +251,7 @@ class Sampler:
     ) -> list[list[Completion]]:
         device = next(self.model.parameters()).device
         counts = torch.tensor([len(row) for row in seeds])
-        uniforms = row_uniforms([seed for row in seeds for seed in row], config.max_new_tokens, device)
+        uniforms = row_uniforms([seed for row in seeds for seed in row], config.max_new_tokens).to(device)
         logits, cache, attention, positions = self._prefill(prompt_ids, counts, device)
         stops = torch.tensor(self.stop_token_ids, device=device)
 

@@ -7,6 +7,7 @@ bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -26,18 +27,19 @@ from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
 from grpo.advantages import combine_rewards, group_advantages, teaches
+from grpo.attention import use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
+from grpo.compiling import CompiledLayers
 from grpo.config import GRPOConfig
 from grpo.loading import check_context, check_tokenizer, frozen_copy, load_policy, load_tokenizer, stop_tokens
 from grpo.loss import Divisors, grpo_loss, mean_statistics
-from grpo.packing import Pack, empty_pack, pack_groups, trained_mask
+from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
 from grpo.sampling import Sampler, SamplingConfig
-from rewards import call_reward
+from rewards import RewardFunction, reward_name, score_all, score_later
 
 logger = logging.getLogger(__name__)
 
-RewardFunc = Callable[..., Sequence[float | None]]
 STATE_FILE = "rollouts-rank{rank}.json"
 
 
@@ -45,9 +47,11 @@ class GRPOTrainer(Trainer):
     """Trains a policy by GRPO; the constructor and the settings are those a TRL user knows.
 
     `model` is a transformers causal language model or the path or Hub name of one. Each of `reward_funcs` is called as
-    `f(prompts, completions, completion_ids=…, **columns)` and returns a float or None a completion. The data sets have
-    a `prompt` column (text, or a conversation for the chat template); their other columns go to the rewards. A callback
-    may define `on_rollout(args, state, control, groups=…)` to see what was sampled.
+    `f(prompts, completions, completion_ids=…, **columns)`, sync or async, and returns a float or None a completion;
+    `trainer_state`, `log_metric(name, value)` and `log_extra(column, values)` are among its keywords, as in TRL. Where
+    a step needs log-probs, the rewards run in another thread meanwhile. The data sets have a `prompt` column (text, or
+    a conversation for the chat template); their other columns go to the rewards. A callback may define
+    `on_rollout(args, state, control, groups=…)` to see what was sampled.
 
     Raises ValueError, before any sampling, for a tokenizer without an end token, a prompt that leaves no room for a
     completion, a data set without `prompt`, or reward weights that do not match the functions.
@@ -56,7 +60,7 @@ class GRPOTrainer(Trainer):
     def __init__(
         self,
         model: str | PreTrainedModel,
-        reward_funcs: RewardFunc | Sequence[RewardFunc],
+        reward_funcs: RewardFunction | Sequence[RewardFunction],
         args: GRPOConfig,
         train_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
@@ -69,7 +73,7 @@ class GRPOTrainer(Trainer):
         check_tokenizer(tokenizer)
         policy = load_policy(model, args)
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
-        self.reward_names = [getattr(func, "__name__", type(func).__name__) for func in self.reward_funcs]
+        self.reward_names = [reward_name(func) for func in self.reward_funcs]
         self.reward_weights = args.reward_weights or [1.0] * len(self.reward_funcs)
         if len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
@@ -80,6 +84,9 @@ class GRPOTrainer(Trainer):
             if dataset is not None:
                 check_context(dataset, tokenizer, policy, args.max_completion_length, what)
 
+        reason = use_packed_attention(policy)
+        if reason is not None and args.share_prompts:
+            logger.warning("every completion is computed with a copy of its prompt: %s", reason)
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
         add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
         self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
@@ -92,6 +99,7 @@ class GRPOTrainer(Trainer):
 
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
+        self._logged: dict[str, list[float]] = defaultdict(list)
         self.num_tokens = 0
         super().__init__(
             model=policy,
@@ -104,6 +112,11 @@ class GRPOTrainer(Trainer):
             optimizers=optimizers,
         )
         self.loss_config = args.loss_config
+        self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None)
+        self.max_tokens_per_pack = args.max_tokens_per_pack
+        self._sampler: Sampler | None = None
+        compiled = [model for model in (policy, self.reference) if model is not None and args.compile_layers]
+        self.compiled_layers = [CompiledLayers(model) for model in compiled]
         if self.reference is not None:
             self.reference = self.accelerator.prepare_model(self.reference, evaluation_mode=True)
         if args.sync_ref_model:
@@ -124,6 +137,32 @@ class GRPOTrainer(Trainer):
         started = time.perf_counter()
         model.train()
         groups = self.buffer.next()  # sampled, scored and compared now, or left over from the last sampling
+        loss, statistics = self.update(model, groups)
+        self.record_update(statistics, time.perf_counter() - started)
+        self.buffer.advance()  # last, so that a run that resumes repeats an update that broke off
+        return loss
+
+    def update(self, model: Any, groups: Sequence[Group]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Gradients of one update; returns its loss, detached, and its statistics (grpo.loss.mean_statistics).
+
+        Packs that do not fit into a GPU's memory are made half as large, once, and stay so.
+        """
+        try:
+            with self.layers_compiled():
+                return self.accumulate_gradients(model, groups)
+        except torch.OutOfMemoryError as error:
+            before, self.max_tokens_per_pack = self.max_tokens_per_pack, max(1, self.max_tokens_per_pack // 2)
+            advice = f"a pack of up to {before} tokens does not fit into the GPU's memory: lower max_tokens_per_pack"
+            # Others ranks are in the middle of theirs, and gradients may have met already.
+            if self.accelerator.num_processes > 1 or before < self.args.max_tokens_per_pack:
+                raise torch.OutOfMemoryError(f"{advice} to {self.max_tokens_per_pack}") from error
+            logger.warning("%s; going on with %d", advice, self.max_tokens_per_pack)
+        model.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        with self.layers_compiled():
+            return self.accumulate_gradients(model, groups)
+
+    def accumulate_gradients(self, model: Any, groups: Sequence[Group]) -> tuple[Tensor, dict[str, Tensor]]:
         divisors = self.count(groups)
         packs = self.pack([group for group in groups if self.learns_from(group)])
         loss = torch.zeros((), device=self.accelerator.device)
@@ -132,16 +171,15 @@ class GRPOTrainer(Trainer):
             with sync:
                 with self.compute_loss_context_manager():
                     output = model(**pack.model_inputs, fused_lm_head=True)
-                pack_loss, sums = grpo_loss(output.log_probs.float(), pack.loss_inputs, divisors, self.loss_config)
+                logprobs = pack.by_completion(output.log_probs.float())
+                pack_loss, sums = grpo_loss(logprobs, pack.loss_inputs, divisors, self.loss_config)
                 # Wrappers average gradients over ranks; the divisors already count every rank.
                 pack_loss = pack_loss * self.accelerator.num_processes
                 self.accelerator.backward(pack_loss)
             loss += pack_loss.detach()
             sums |= self.entropy(output.entropy, pack)
             statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
-        self.record_update(statistics, time.perf_counter() - started)
-        self.buffer.advance()  # last, so that a run that resumes repeats an update that broke off
-        return loss
+        return loss, statistics
 
     def next_rollout(self) -> list[Group]:
         """`sample_rollout`; where that breaks off, its prompts stay the next ones."""
@@ -159,14 +197,16 @@ class GRPOTrainer(Trainer):
         mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
         groups = self.sample(self.train_dataset, mine, self.args.sampling_config)
         sampled = time.perf_counter()
-        self.score(groups)
-        self.compare(groups)
-        scored = time.perf_counter()
+        needs_logprobs = self.plan.num_updates > 1 or self.loss_config.beta > 0
+        scores = self.begin_scoring(groups, background=needs_logprobs)  # the GPU goes on meanwhile
         if self.plan.num_updates > 1:
             self.keep_logprobs(self.model_wrapped, groups, "old_logprobs")
         if self.loss_config.beta > 0:
             self.keep_reference_logprobs(groups)
-        self.record_rollout(groups, sampled - started, scored - sampled)
+        waited = time.perf_counter()
+        self.keep_scores(groups, scores())
+        self.compare(groups)
+        self.record_rollout(groups, sampled - started, time.perf_counter() - waited)
         self._call_on_rollout(groups)
         return groups
 
@@ -183,22 +223,37 @@ class GRPOTrainer(Trainer):
 
     def score(self, groups: Sequence[Group]) -> None:
         """Call every reward function once for all completions, and keep what each gave."""
+        self.keep_scores(groups, self.begin_scoring(groups)())
+
+    def begin_scoring(self, groups: Sequence[Group], background: bool = False) -> Callable[[], list]:
+        """A call that gives every reward function's values for all completions of these groups, in order. They are
+        computed from now on in the background, or else by that call.
+        """
         flat = [(group, i) for group in groups for i in range(len(group.texts))]
-        if not flat:
-            return
         prompts = [group.row["prompt"] for group, _ in flat]
         completions = [
             _as_message(group.texts[i]) if isinstance(group.row["prompt"], list) else group.texts[i]
             for group, i in flat
         ]
         columns = {
-            key: [group.row[key] for group, _ in flat] for key in flat[0][0].row if key not in ("prompt", "completion")
+            key: [group.row[key] for group, _ in flat]
+            for key in (flat[0][0].row if flat else ())
+            if key not in ("prompt", "completion")
         }
         columns["completion_ids"] = [group.completions[i].token_ids for group, i in flat]
-        for name, func in zip(self.reward_names, self.reward_funcs):
-            values = iter(call_reward(func, prompts, completions, **columns))
-            for group in groups:
-                group.rewards[name] = [next(values) for _ in group.texts]
+        batch = (self.reward_funcs, prompts, completions, columns, self.args.on_reward_error)
+        shared: dict[str, Any] = {
+            "trainer_state": self.state,
+            "log_metric": lambda name, value: self._logged[name].append(float(value)),
+            "log_extra": lambda column, values: _deal_out(groups, "extra", column, values),
+        }
+        if background:
+            return score_later(*batch, **shared).result
+        return functools.partial(score_all, *batch, **shared)
+
+    def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | None]]) -> None:
+        for name, values in zip(self.reward_names, scores):
+            _deal_out(groups, "rewards", name, values)
 
     def compare(self, groups: Sequence[Group]) -> None:
         """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them."""
@@ -231,25 +286,37 @@ class GRPOTrainer(Trainer):
         for group in groups:
             setattr(group, name, [[] for _ in group.completions])
         for pack in self.pack_all(groups):
-            with self.compute_loss_context_manager():
+            with self.layers_compiled(), self.compute_loss_context_manager():
                 logprobs = model(**pack.model_inputs, fused_lm_head=True).log_probs.float()
-            scored = pack.labels[:, 1:] != -100
-            for (g, c), row, where in zip(pack.places, logprobs, scored):
-                getattr(groups[g], name)[c] = row[where].tolist()
+            for (g, c), row, scored in zip(pack.places, pack.by_completion(logprobs), pack.scored):
+                getattr(groups[g], name)[c] = row[scored].tolist()
+
+    @contextlib.contextmanager
+    def layers_compiled(self) -> Iterator[None]:
+        """Around passes over packs, backward passes too: checkpointing calls the layers once more there."""
+        with contextlib.ExitStack() as stack:
+            for layers in self.compiled_layers:
+                stack.enter_context(layers.in_use())
+            yield
 
     def pack_all(self, groups: Sequence[Group]) -> list[Pack]:
         """Every completion, for its log-probs; an empty pack where this rank has none, as wrappers meet in forwards."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
         bare = [
-            Group(g.row, g.prompt_ids, g.completions, g.texts, live=g.live, advantages=g.advantages) for g in groups
+            Group(
+                g.row, g.prompt_ids, g.completions, g.texts, live=[True] * len(g.texts), advantages=[0.0] * len(g.texts)
+            )
+            for g in groups
         ]
-        return pack_groups(bare, self.args.max_tokens_per_pack, pad, device) or [empty_pack(pad, device)]
+        packs = pack_groups(bare, self.max_tokens_per_pack, pad, device, layout=self.layout)
+        return packs or [empty_pack(pad, device, self.layout)]
 
     def pack(self, groups: Sequence[Group]) -> list[Pack]:
         """The update's packs on the device; an empty one where this rank has nothing to learn from."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
-        packs = pack_groups(groups, self.args.max_tokens_per_pack, pad, device, self.args.mask_truncated_completions)
-        return packs or [empty_pack(pad, device)]
+        masked = self.args.mask_truncated_completions
+        packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout)
+        return packs or [empty_pack(pad, device, self.layout)]
 
     def learns_from(self, group: Group) -> bool:
         """False for a group that has no gradient at all: equal rewards, and no KL whose gradient would remain."""
@@ -283,9 +350,18 @@ class GRPOTrainer(Trainer):
 
     @property
     def sampler(self) -> Sampler:
-        """Over the bare model, so that sampling never meets a wrapper."""
+        """Over the bare model, so that sampling never meets a wrapper; under mixed precision over a copy of it."""
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
-        return Sampler(model, stop_tokens(model, self.processing_class), self.processing_class.pad_token_id)
+        if self._sampler is None or self._sampler.policy is not model:
+            dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+            self._sampler = Sampler(
+                model,
+                stop_tokens(model, self.processing_class),
+                self.processing_class.pad_token_id,
+                dtype=dtype if self.accelerator.device.type == "cuda" and model.dtype != dtype else None,
+                compiled=self.args.compile_layers,
+            )
+        return self._sampler
 
     def prompt_ids(self, prompt: str | list[dict]) -> list[int]:
         return encode_prompt(self.processing_class, prompt)
@@ -371,7 +447,9 @@ class GRPOTrainer(Trainer):
                 values = [v for v in gather_object([v for g in groups for v in g.rewards[name]]) if v is not None]
                 key = f"rewards/{name}/mean" if kind == "sampled" else f"greedy/{name}"
                 metrics[f"{metric_key_prefix}_{key}"] = sum(values) / max(len(values), 1)
+            logged = self.take_logged()
             if kind == "sampled":
+                metrics |= {f"{metric_key_prefix}_{name}": value for name, value in logged.items()}
                 metrics[f"{metric_key_prefix}_completions/mean_length"] = sum(lengths) / max(len(lengths), 1)
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -408,7 +486,16 @@ class GRPOTrainer(Trainer):
                 continue
             metrics[f"rewards/{name}/mean"] = _mean(values)
             metrics[f"rewards/{name}/std"] = _std(values, [True] * len(values))
-        self.keep(metrics)
+        self.keep(metrics | self.take_logged())
+
+    def take_logged(self) -> dict[str, float]:
+        """What reward functions handed to `log_metric` since the last call: means over all ranks."""
+        values: dict[str, list[float]] = defaultdict(list)
+        for rank in gather_object([dict(self._logged)]):
+            for name, logged in rank.items():
+                values[name] += logged
+        self._logged.clear()
+        return {name: _mean(values[name]) for name in sorted(values)}
 
     def record_update(self, statistics: dict[str, Tensor], seconds: float) -> None:
         """Metrics of an update, summed over packs and ranks before they are divided."""
@@ -423,7 +510,7 @@ class GRPOTrainer(Trainer):
 
     @torch.no_grad()
     def entropy(self, entropy: Tensor, pack: Pack) -> dict[str, Tensor]:
-        return {"entropy_sum": (entropy.float() * pack.loss_inputs.mask).sum()}
+        return {"entropy_sum": (pack.by_completion(entropy.float()) * pack.loss_inputs.mask).sum()}
 
     def keep(self, metrics: dict[str, float]) -> None:
         """Hold metrics until the next log line, which shows their means."""
@@ -464,6 +551,13 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict]) 
 
 def _as_message(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
+
+
+def _deal_out(groups: Sequence[Group], field: str, name: str, values: Sequence) -> None:
+    """Store one value a completion, over all groups in order, as `name` in this mapping of each group."""
+    rest = iter(values)
+    for group in groups:
+        getattr(group, field)[name] = [next(rest) for _ in group.texts]
 
 
 def _num_tokens(groups: Sequence[Group], mask_truncated: bool) -> int:

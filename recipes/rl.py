@@ -51,8 +51,9 @@ class RLConfig:
     """What a GRPO recipe needs besides its problems and GRPOConfig."""
 
     model_name_or_path: str
-    rewards: dict[str, float] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
-    """Reward -> weight: built-in names, or package.module:function. R1-Zero weighs accuracy and format alike."""
+    rewards: dict[str, float | dict[str, Any]] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
+    """Reward -> weight, or a mapping of rewards.RewardSpec: built-in names, or package.module:function. R1-Zero weighs
+    accuracy and format alike."""
     soft_overlong_tokens: int = 0
     """DAPO's soft overlong penalty (eq. 13): completions in the last this many tokens before the limit lose up to 1."""
     k: int = 16
@@ -71,12 +72,9 @@ class RLConfig:
 
 def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     prepare_process(recipe, args)
-    rewards, weights = load_rewards(recipe.rewards)
-    if recipe.soft_overlong_tokens:
-        from trl.rewards import get_soft_overlong_punishment
-
-        rewards.append(get_soft_overlong_punishment(args.max_completion_length, recipe.soft_overlong_tokens))
-        weights.append(1.0)
+    limit = {"max_completion_length": args.max_completion_length, "soft_tokens": recipe.soft_overlong_tokens}
+    overlong = {"soft_overlong": {"args": limit}} if recipe.soft_overlong_tokens else {}
+    rewards, weights = load_rewards(overlong | recipe.rewards)
     if args.reward_weights is not None:
         raise ValueError("reward_weights is not a recipe's setting: write the weights in `rewards: {name: weight}`")
     args.reward_weights = weights

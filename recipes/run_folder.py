@@ -212,6 +212,10 @@ def _commit() -> str:
     return commit.strip() + ("-dirty" if dirty.strip() else "")
 
 
+MAX_EXTRA = 500
+"""Characters kept of what a reward function says of one completion."""
+
+
 class RunRecorder(TrainerCallback):
     """Writes metrics.jsonl, the training samples and status.json while a run goes on."""
 
@@ -246,6 +250,7 @@ def _judged(group: Any) -> dict[str, Any]:
     return {
         "reward": group.totals[0] if group.live[0] else None,
         "rewards": {name: values[0] for name, values in group.rewards.items()},
+        "logged": {name: str(values[0])[:MAX_EXTRA] for name, values in group.extra.items()},
         "length": len(first.token_ids),
         "truncated": first.truncated,
     }
@@ -253,5 +258,7 @@ def _judged(group: Any) -> dict[str, Any]:
 
 def sample_row(kind: str, step: int, row: dict[str, Any], completion: str) -> dict[str, Any]:
     """A line of samples.jsonl."""
-    about = {key: row.get(key) for key in ("id", "task", "language", "difficulty", "problem", "prompt", "answer")}
+    about = {
+        key: row.get(key) for key in ("id", "task", "language", "difficulty", "problem", "prompt", "answer", "numbers")
+    }
     return {"kind": kind, "step": step, **about, "completion": completion}

@@ -12,9 +12,10 @@ from typing import Any
 
 from rewards.checking import Case, check_many
 from rewards.extraction import extract_answer, extract_lenient
+from rewards.mathematics import mathematics_key
 from rewards.tasks import TASKS
 from rewards.texts import with_prefill
-from rewards.verdicts import Verdict
+from rewards.verdicts import Verdict, shares
 
 
 def accuracy_reward(
@@ -24,20 +25,66 @@ def accuracy_reward(
     solution: Sequence | None = None,
     task: Sequence[str | None] | None = None,
     numbers: Sequence[Sequence[int] | None] | None = None,
+    log_metric: Callable[[str, float], None] | None = None,
+    log_extra: Callable[[str, list], None] | None = None,
     **columns: object,
 ) -> list[float | None]:
     """1.0 for a right answer where training wants it marked (rewards.extraction, strict), 0.0 for anything else the
     model caused.
 
     The gold answers come in the column `answer`, or `solution` as in TRL's and open-r1's data sets; `task` and
-    `numbers` may be missing. Other columns are ignored. Raises ValueError when neither gold column came or a column has
-    another length.
+    `numbers` may be missing. Other columns are ignored. Where the trainer hands over TRL's `log_metric` and
+    `log_extra`, the share of each verdict becomes a metric (`accuracy/wrong`, …), and verdict and parsed forms become
+    columns of the logged completions. Raises ValueError when neither gold column came or a column has another length.
 
     >>> accuracy_reward(["6*7?"] * 2, ["<think>.</think><answer>42</answer>", "42"], answer=["42"] * 2)
     [1.0, 0.0]
     """
     verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers)
+    log_verdicts(verdicts, log_metric, log_extra)
+    return rewards_of(verdicts)
+
+
+def phrase_accuracy(
+    prompts: Sequence,
+    completions: Sequence,
+    answer: Sequence | None = None,
+    solution: Sequence | None = None,
+    task: Sequence[str | None] | None = None,
+    numbers: Sequence[Sequence[int] | None] | None = None,
+    log_metric: Callable[[str, float], None] | None = None,
+    log_extra: Callable[[str, list], None] | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """As `accuracy_reward`, but where nothing is marked, what follows the last "The answer is", "####" or "A:" counts.
+
+    For models that were taught such a phrase, as GSM8K's solutions do.
+
+    >>> phrase_accuracy(["6*7?"] * 2, ["The answer is 42.", "6 * 7 = 42\\n#### 42"], answer=["42"] * 2)
+    [1.0, 1.0]
+    """
+    verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers, extract=extract_with_phrases)
+    log_verdicts(verdicts, log_metric, log_extra)
+    return rewards_of(verdicts)
+
+
+def rewards_of(verdicts: Sequence[Verdict | None]) -> list[float | None]:
     return [None if verdict is None else verdict.reward for verdict in verdicts]
+
+
+def log_verdicts(
+    verdicts: Sequence[Verdict | None],
+    log_metric: Callable[[str, float], None] | None,
+    log_extra: Callable[[str, list], None] | None,
+) -> None:
+    """Hand the shares of the verdicts, and each row's, to TRL's callbacks, where they came."""
+    if log_metric is not None:
+        for kind, share in shares(verdicts).items():
+            log_metric(f"accuracy/{kind}", share)
+    if log_extra is not None:
+        log_extra("verdict", ["" if verdict is None else verdict.kind.value for verdict in verdicts])
+        log_extra("gold_read", ["" if verdict is None else verdict.gold for verdict in verdicts])
+        log_extra("answer_read", ["" if verdict is None else verdict.answer for verdict in verdicts])
 
 
 def lenient_accuracy(
@@ -59,13 +106,12 @@ def lenient_accuracy(
     >>> lenient_accuracy(["6*7?"] * 2, ["It is 42.", "It is 42, no: 43."], answer=["42"] * 2, task=["arithmetic"] * 2)
     [1.0, 0.0]
     """
-    verdicts = accuracy_verdicts(prompts, completions, answer, solution, task, numbers, extract=extract_lenient)
-    return [None if verdict is None else verdict.reward for verdict in verdicts]
+    return rewards_of(accuracy_verdicts(prompts, completions, answer, solution, task, numbers, extract=extract_lenient))
 
 
 def answer_key(completion: str, row: Mapping[str, Any]) -> str | None:
     """What a majority vote counts (cons@k): the marked answer in one spelling for equal answers of the row's task; None
-    where none is marked. Mathematics is compared as text without white space.
+    where none is marked. In mathematics, numbers are equal by value and other answers by their spelling.
 
     >>> answer_key("<think>.</think><answer>7/2</answer>", {"task": "equations"})
     '7/2'
@@ -76,11 +122,15 @@ def answer_key(completion: str, row: Mapping[str, Any]) -> str | None:
     if answer is None:
         return None
     task = TASKS.get(row.get("task") or "")
-    return task.key(answer, row.get("numbers") or ()) if task else "".join(answer.split())
+    return task.key(answer, row.get("numbers") or ()) if task else mathematics_key(answer)
 
 
 def extract_strict(completion: str, task: str | None) -> str | None:
     return extract_answer(completion)
+
+
+def extract_with_phrases(completion: str, task: str | None) -> str | None:
+    return extract_answer(completion, phrases=True)
 
 
 def accuracy_verdicts(

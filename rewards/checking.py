@@ -1,20 +1,26 @@
 """The project's one answer checker: gold and answer, always by keyword, to a Verdict.
 
-Order matters to math-verify (`verify(gold, answer)` is not symmetric), and open-source reward files swap the two; hence
-one place and keywords only. A task of rewards.tasks is checked exactly. Everything else is mathematics: cheap exact
-stages first, then math-verify in worker processes that are killed on time-out. Nothing from a model is ever evaluated
-by Python.
+Gold and answer are not interchangeable, and open-source reward files swap the two; hence one place and keywords only. A
+task of rewards.tasks is checked exactly. Everything else is mathematics: exact stages in this process, which settle
+almost all answers, then SymPy and math-verify in worker processes that are killed on time-out. Nothing from a model is
+ever evaluated by Python.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from rewards.mathematics import as_latex, compare_exactly, read_gold
+from rewards.expressions import Expression
+from rewards.mathematics import Question, judge, read_gold
 from rewards.tasks import MAX_ANSWER_LENGTH, TASKS
 from rewards.verdicts import NO_ANSWER, Verdict, VerdictKind, unparsable
-from rewards.workers import Pair, WorkerPool, default_pool
+from rewards.workers import WorkerPool, default_pool
+
+MAX_ROUNDS = 6
+"""Equalities that are asked of the workers for one answer, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +53,52 @@ def check_many(cases: Iterable[Case], pool: WorkerPool | None = None) -> list[Ve
     pool.
     """
     cases = list(cases)
-    verdicts = [check_exactly(case) for case in cases]
-    open_ones = [index for index, verdict in enumerate(verdicts) if verdict is None]
-    if open_ones:
-        pairs = [_as_pair(cases[index]) for index in open_ones]
-        for index, verdict in zip(open_ones, (pool or default_pool()).verify_many(pairs), strict=True):
-            verdicts[index] = verdict
-    return [verdict for verdict in verdicts if verdict is not None]
+    verdicts: dict[int, Verdict] = {}
+    facts: dict[tuple[Expression, Expression], bool] = {}
+    for _ in range(MAX_ROUNDS):
+        questions: dict[int, Question] = {}
+        for index in range(len(cases)):
+            if index not in verdicts:
+                found = decide(cases[index], facts)
+                if isinstance(found, Verdict):
+                    verdicts[index] = found
+                else:
+                    questions[index] = found
+        if not questions:
+            break
+        replies = (pool or default_pool()).verify_many([question.pair for question in questions.values()])
+        for (index, question), reply in zip(questions.items(), replies, strict=True):
+            if question.expressions and reply.kind in (VerdictKind.CORRECT, VerdictKind.WRONG):
+                facts[question.expressions] = reply.kind is VerdictKind.CORRECT
+            else:
+                verdicts[index] = reply
+    undecided = unparsable(f"it takes more than {MAX_ROUNDS} questions to computer algebra")
+    return [verdicts.get(index, undecided) for index in range(len(cases))]
 
 
-def check_exactly(case: Case) -> Verdict | None:
-    """The verdict where this process can give one at no risk; None where math-verify has to."""
+def check_later(cases: Iterable[Case], pool: WorkerPool | None = None) -> Future[list[Verdict]]:
+    """`check_many` in the background: the verdicts come as a Future, and the GPU goes on meanwhile.
+
+    >>> check_later([Case(gold="42", answer="42")]).result()[0].reward
+    1.0
+    """
+    cases = list(cases)
+    future: Future[list[Verdict]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(check_many(cases, pool))
+        except BaseException as error:  # handed on to whoever asks for the result
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="answer checks", daemon=True).start()
+    return future
+
+
+def decide(case: Case, facts: dict[tuple[Expression, Expression], bool]) -> Verdict | Question:
+    """The verdict where this process can give one at no risk; the question for a worker where it cannot."""
     if case.task not in TASKS:
-        return compare_exactly(gold=read_gold(case.gold), answer=case.answer)
+        return judge(gold=read_gold(case.gold), answer=case.answer, facts=facts)
     verdict = TASKS[case.task].check(
         gold=case.gold, answer=(case.answer or "")[:MAX_ANSWER_LENGTH], numbers=case.numbers
     )
@@ -70,7 +109,3 @@ def check_exactly(case: Case) -> Verdict | None:
     if len(case.answer) > MAX_ANSWER_LENGTH:
         return unparsable(f"the answer has {len(case.answer)} characters, {MAX_ANSWER_LENGTH} are read at most")
     return verdict
-
-
-def _as_pair(case: Case) -> Pair:
-    return Pair(gold=as_latex(read_gold(case.gold)), answer=None if case.answer is None else as_latex(case.answer))

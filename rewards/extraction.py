@@ -6,6 +6,11 @@ prompts ask for. Without answer tags a `\boxed{}` counts too, but only outside t
 completion that has no think tags at all (mathematics data sets and instruct models). A reasoning that is still open
 holds no answer.
 
+The last word counts: of several `<answer>` blocks or boxes the last. Boxes that only a comma, "and", "or" or a
+"perhaps" joins are one answer, the list of their contents, so that a guess in each earns nothing.
+
+On request (`phrases=True`) what follows the last "The answer is", "####" or "A:" counts where nothing is marked.
+
 Lenient (evaluation only): the answer a text finally settles on, wherever it stands. A right value that the text states
 midway and then leaves for another does not count.
 """
@@ -27,23 +32,64 @@ ANSWER_PHRASE = re.compile(r"(?:answer\W{0,4}(?:is\b|:)|정?답\s?(?:은|:|은:)
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
-def extract_answer(completion: str) -> str | None:
+MAX_JOINED = 20
+"""Boxes that are read as one list; a longer list is wrong all the same."""
+MAX_JOINT = 80
+"""Characters between two boxes of one list."""
+
+_JOINT = re.compile(
+    r"(?:\s|\$|\\[()\[\],;:]|\\q?quad(?![A-Za-z])|\\(?:text|textbf|mathrm)\s*\{|[{}.,;/&*]|\b(?:and|or)\b)*",
+    re.IGNORECASE,
+)
+_MAYBE = re.compile(
+    r"\b(?:or|maybe|perhaps|possibly|alternatively|either|might|could|may|option|otherwise|another|guess|vs|versus|others)\b"
+    r"|\b(?:answer|choice|candidate|possibility|solution)\s+(?:[A-Z]|\d|two|second)\b"
+    r"|^[^.!?\n]*\b(?:if|unless|case|depending|whether)\b[^.!?\n]*$",
+    re.IGNORECASE,
+)
+"""Words between two boxes that leave it open which one is meant; a condition does within one sentence."""
+_OPEN = re.compile(
+    r"\b(?:if not|either|(?:can't|cannot|can not) (?:tell|decide|say)|torn|unsure|hesitate|between)\b", re.I
+)
+"""Words before the first of two boxes in one sentence that leave it open."""
+_CORRECTS = re.compile(
+    r"\b(?:wait|no|not|sorry|actually|rather|instead|correct\w*|mistake|wrong|oops)\b", re.IGNORECASE
+)
+_PHRASE = re.compile(r"####|(?:\banswer\W{0,4}(?:is\b|=|:)|^\W{0,4}A:)[\s:*]*", re.IGNORECASE | re.MULTILINE)
+_SENTENCE_END = re.compile(r"\n|[.!?]\s+(?=[A-Z])|</|<\|")
+
+
+def extract_answer(completion: str, phrases: bool = False) -> str | None:
     r"""The marked answer of a completion, or None. Strict, see the module's first lines; linear in the length.
 
     >>> extract_answer("<think>6*7</think><answer> 42 </answer>")
     '42'
     >>> extract_answer(r"<think>so \boxed{41}</think>Thus \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
+    >>> extract_answer(r"It is \boxed{41} or \boxed{42}."), extract_answer(r"\boxed{41}. No, wait, \boxed{42}")
+    ('41, 42', '42')
     >>> extract_answer(r"<think>I guess \boxed{41}") is None
     True
+    >>> extract_answer("The answer is 42."), extract_answer("The answer is 42.", phrases=True)
+    (None, '42')
     """
     final = after_thinking(completion)
     if final is None:
         return None
     marked = _last_tagged(final)
     if marked is None:
-        return last_boxed(final)
-    return last_boxed(marked) or marked.strip() or None
+        return boxed_answer(final) or (_after_phrase(final) if phrases else None)
+    return boxed_answer(marked) or marked.strip() or None
+
+
+def _after_phrase(text: str) -> str | None:
+    """The rest of the sentence after the last phrase that announces an answer."""
+    window = text[-LENIENT_WINDOW:]
+    starts = [match.end() for match in _PHRASE.finditer(window)]
+    if not starts:
+        return None
+    rest = window[starts[-1] :].lstrip()
+    return strip_delimiters(_SENTENCE_END.split(rest, maxsplit=1)[0].strip("* ")) or None
 
 
 def after_thinking(completion: str) -> str | None:
@@ -77,6 +123,52 @@ def last_boxed(text: str) -> str | None:
             return content
         end = start
     return None
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""What the last box says: its content, or, where boxes follow one another without a correction, their contents as
+    one list. `\fbox{}` counts as a box, and so does `\boxed 42`.
+
+    >>> boxed_answer(r"$\boxed{x=1}$ and $\boxed{y=2}$"), boxed_answer(r"\boxed{42}, that is \boxed{42}")
+    ('x=1, y=2', '42')
+    """
+    if r"\fbox" in text:
+        text = text.replace(r"\fbox", r"\boxed")
+    last = last_boxed(text)
+    if last is None:
+        bare = list(_BARE_BOX.finditer(text[-LENIENT_WINDOW:]))
+        return bare[-1][1].rstrip(".") or None if bare else None
+    start, contents = text.rfind(r"\boxed"), [last]
+    while (content := _braced(text, start + len(r"\boxed"))) == "":
+        start = text.rfind(r"\boxed", 0, start)
+    while len(contents) < MAX_JOINED:
+        before = text.rfind(r"\boxed", max(0, start - MAX_BOX_LENGTH - MAX_JOINT), start)
+        content = _braced(text, before + len(r"\boxed")) if before >= 0 else None
+        if not content:
+            break
+        end = text.find(content, before + len(r"\boxed")) + len(content)
+        between = text[end:start].lstrip().removeprefix("}")  # nested boxes do not follow one another
+        lead = re.split(r"[.!?\n]", text[max(0, before - MAX_JOINT) : before])[-1]
+        if end > start or not _joins(lead, between):
+            break
+        contents.append(content)
+        start = before
+    distinct = list(dict.fromkeys("".join(content.split()) for content in reversed(contents)))
+    return last if len(distinct) == 1 else ", ".join(reversed(contents))
+
+
+_BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$\\,]{1,40})")
+
+
+def _joins(lead: str, between: str) -> bool:
+    """Whether what stands between two boxes, or before them in their sentence, makes them one answer: a comma, "and",
+    "or", or a guess."""
+    if len(between) > MAX_JOINT:
+        return False
+    if _JOINT.fullmatch(between):
+        return True
+    undecided = _MAYBE.search(between) or (_OPEN.search(lead) and not re.search(r"[.!?\n]", between))
+    return bool(undecided) and not _CORRECTS.search(between)
 
 
 def _braced(text: str, start: int) -> str | None:

@@ -1,4 +1,4 @@
-"""A checking worker: reads one JSON job a line on stdin, compares with math-verify, writes JSON replies on stdout.
+"""A checking worker: reads one JSON job a line on stdin, compares with SymPy or math-verify, replies on stdout.
 
 Started by rewards.workers as a plain script, so that it imports nothing of this project and none of torch. It imports
 math-verify once and then forks a child, which does the work; when the child is killed it forks the next, in a few
@@ -6,13 +6,14 @@ milliseconds instead of the import's 0.6 s. Lines:
 
     <- {"ready": true, "pid": 4711}                     from each child, before its first job
     <- {"error": "…"}                                   math-verify cannot be imported; the end
-    -> {"id": 3, "gold": "$42$", "answer": "$41+1$"}    answer null: only read the gold answer
+    -> {"id": 3, "how": "texts", "gold": "$42$", "answer": "$41+1$"}    answer null: only read the gold answer
     <- {"id": 3, "gold_read": true}                     from here on the answer is at fault for a time-out
     <- {"id": 3, "kind": "correct", "detail": "…"}
 
 The parent kills the child on time-out. Should the parent be gone, stdin ends, and an alarm ends a job that is still
-running. math-verify's own time-outs are off: they need the main thread's signals and leave work running. Only its LaTeX
-reader is used, never its expression reader, which hands digits and operators to `eval`.
+running. A job whose `how` is "expressions" brings two expressions of rewards.expressions as JSON, and asks whether they
+are equal. math-verify's own time-outs are off: they need the main thread's signals and leave work running. Only its
+LaTeX reader is used, never its expression reader, which hands digits and operators to `eval`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 ALARM_GRACE = 1.0
 """Seconds that a job may outlive the parent's time-out before the child ends itself."""
@@ -53,6 +54,81 @@ def limit_resources(memory_bytes: int) -> None:
             resource.setrlimit(number, (limit, limit))
         except (AttributeError, ValueError, OSError):
             continue
+
+
+DIGITS, TOLERANCE = 60, 1e-45
+"""Two expressions count as equal if they agree to this relative precision at every point of `POINTS`."""
+POINTS = ("0.7390851332151606416", "5.3247179572447460260", "13.5671432904097838730")
+
+
+SAME_IN_SYMPY = (
+    *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "coth", "floor", "factorial", "gcd", "lcm"),
+)
+
+
+def same_expression(left: list, right: list) -> Iterator[dict[str, object]]:
+    """The replies to a job about two expressions. A time-out is the answer's fault: the parent has seen that the gold
+    answer's value is finite.
+    """
+    yield {"gold_read": True}
+    import sympy
+
+    difference = build(left) - build(right)
+    magnitude = build(left)
+    names = sorted(difference.free_symbols | magnitude.free_symbols, key=str)
+    for sample in range(len(POINTS) if names else 1):
+        values = {
+            name: sympy.Float(POINTS[(sample + n) % len(POINTS)], DIGITS) + sympy.Rational(n, 7)
+            for n, name in enumerate(names)
+        }
+        distance = abs(sympy.N(difference.subs(values), DIGITS, maxn=400))
+        scale = 1 + abs(sympy.N(magnitude.subs(values), DIGITS, maxn=400))
+        if not (distance.is_number and scale.is_number) or not distance.is_finite:
+            yield {"kind": "wrong", "detail": "SymPy finds no value"}
+            return
+        if distance > TOLERANCE * scale:
+            yield {"kind": "wrong", "detail": "SymPy finds them different"}
+            return
+    yield {"kind": "correct", "detail": "SymPy finds them equal"}
+
+
+def build(node: list) -> Any:
+    """The SymPy expression of a nested list. Variables are positive: the parent has compared the other signs."""
+    import sympy
+
+    head = node[0]
+    if head == "num":
+        return sympy.Rational(node[1])
+    if head == "sym":
+        constants = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I}
+        return constants.get(node[1]) or sympy.Symbol(node[1], positive=True)
+    if head == "fun":
+        return function(node[1], [build(item) for item in node[2:]])
+    if head == "root":
+        degree, base = build(node[1]), build(node[2])
+        return sympy.real_root(base, degree) if degree.is_odd and base.is_real else sympy.root(base, degree)
+    first, *rest = [build(item) for item in node[1:]]
+    if head == "neg":
+        return -first
+    if head == "pct":
+        return first / 100
+    if head == "pow" and first.is_negative and rest[0].is_Rational and rest[0].q % 2:
+        return (-1) ** rest[0].p * (-first) ** rest[0]
+    operations = {"add": sympy.Add, "mul": sympy.Mul, "pow": sympy.Pow, "div": lambda a, b: a / b}
+    return operations[head](first, rest[0])
+
+
+def function(name: str, arguments: list) -> Any:
+    import sympy
+
+    if name == "log":
+        return sympy.log(arguments[0]) / sympy.log(arguments[1] if len(arguments) > 1 else 10)
+    known = {
+        "ln": sympy.log, "abs": sympy.Abs, "ceil": sympy.ceiling, "max": sympy.Max, "min": sympy.Min,
+        "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot, "binom": sympy.binomial,
+        **{same: getattr(sympy, same) for same in SAME_IN_SYMPY},
+    }  # fmt: skip
+    return known[name](*arguments) if name in known else sympy.Function(name)(*arguments)
 
 
 def judge(gold: str, answer: str | None) -> Iterator[dict[str, object]]:
@@ -103,6 +179,7 @@ def states_falsehood(expression: object) -> bool:
 def warm_up() -> None:
     """Do one comparison that makes SymPy import what it imports late, so that no job is charged for it."""
     list(judge("$1 < x < 2$", "$(1, 2)$"))
+    list(same_expression(["fun", "ln", ["num", "2"]], ["fun", "sin", ["sym", "x"]]))
 
 
 def serve(replies: IO[str], alarm_seconds: float, memory_bytes: int) -> int:
@@ -123,7 +200,11 @@ def serve(replies: IO[str], alarm_seconds: float, memory_bytes: int) -> int:
 def answer_job(job: dict, replies: IO[str]) -> None:
     fault = "unreadable_gold"
     try:
-        for reply in judge(job["gold"], job["answer"]):
+        if job.get("how") == "expressions":
+            replies_to_job = same_expression(json.loads(job["gold"]), json.loads(job["answer"]))
+        else:
+            replies_to_job = judge(job["gold"], job["answer"])
+        for reply in replies_to_job:
             send(replies, id=job["id"], **reply)
             fault = "unparsable"
     except Exception as error:  # SymPy may raise anything on a strange text, and each means that it was not understood

@@ -1,33 +1,39 @@
-r"""Mathematical answers: what can be decided exactly and cheaply, and how the rest is written down for math-verify.
+r"""Mathematical answers: from two texts to a verdict, or to a question that only computer algebra can answer.
 
-`compare_exactly` settles identical texts, plain numbers, number bases ("204_5") and words; it returns None where
-computer algebra is needed. `as_latex` then writes one answer as one formula: math-verify reads a bare LaTeX answer
-without `$` poorly, and left to find answers in prose it takes the last of several. Some of these stages exist because
-math-verify 0.9 gets them wrong: it ignores number bases and words such as "million", and rejects a full stop, extra
-braces and e-notation.
+The stages, cheapest first: the same text; multiple choice; both texts read as forms (rewards.answers) and compared
+exactly (rewards.equality). What is left are equalities of expressions with functions in them, for SymPy, and gold
+answers that our reader does not know, for math-verify: both in worker processes (rewards.workers), as a `Question`.
+
+math-verify comes last because of what it accepts: number bases ignored, `41 = 42` and "42 million" for 42, the
+question's own integral for its value. Where our reader understands the gold answer, an answer that it does not
+understand is unparsable.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
-from fractions import Fraction
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 
-from rewards.exact import read_list, read_number, strip_delimiters
-from rewards.extraction import last_boxed
+from rewards.algebra import TooLargeError, UndefinedError, is_finite, normal_form, rational
+from rewards.answers import Form, Items, Value, Words, read_answer, read_gold_answer, spell_words
+from rewards.equality import Facts, Undecided, Wrong, compare, solved
+from rewards.expressions import INFINITY, Expression, UnreadableError
+from rewards.extraction import boxed_answer
+from rewards.spelling import plain, squeezed, without_lead_in
 from rewards.tasks import MAX_ANSWER_LENGTH
 from rewards.verdicts import NO_ANSWER, Verdict, correct, unparsable, unreadable_gold, wrong
+from rewards.workers import Pair
 
-SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-"""Words that multiply the number before them, as powers of ten."""
-UNICODE_LATEX = {
-    "−": "-", "–": "-", "×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "π": r"\pi ", "∞": r"\infty ",
-    "∪": r"\cup ", "∩": r"\cap ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "°": r"^\circ ",
-    "²": "^2", "³": "^3", "，": ",", "（": "(", "）": ")",
-}  # fmt: skip
-_SPACES = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
-_SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])")
-_USELESS_SPACE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
-_TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox)\s*\{([^{}]*)\}")
+
+@dataclass(frozen=True)
+class Question:
+    """What a worker process has to answer first. `expressions`: an equality; None: the whole case, by math-verify."""
+
+    pair: Pair
+    expressions: tuple[Expression, Expression] | None = None
 
 
 def read_gold(gold: str) -> str:
@@ -37,137 +43,251 @@ def read_gold(gold: str) -> str:
     >>> read_gold(r"So $x = \boxed{7}$."), read_gold("6 * 7 = 42\n#### 42"), read_gold("1/2")
     ('7', '42', '1/2')
     """
-    return (last_boxed(gold) or gold.rpartition("####")[2]).strip()
+    return (boxed_answer(gold) or gold.rpartition("####")[2]).strip()
 
 
-def canonical(text: str) -> str:
-    r"""One spelling for answers that differ in typesetting only: equal results mean the same answer, unequal ones mean
-    nothing.
+def judge(*, gold: str, answer: str | None, facts: Facts | None = None) -> Verdict | Question:
+    """The verdict, or the question to be answered first. `gold` comes from `read_gold`; `facts` holds the equalities
+    that were answered.
 
-    >>> canonical(r" $\dfrac{1}{2},\, x$. ") == canonical(r"\frac{1}{2}, x")
-    True
+    >>> judge(gold="42", answer="42.0").kind.value, judge(gold=r"\\frac12", answer="0.5").detail
+    ('correct', 'the same number')
     """
-    for sign, latex in UNICODE_LATEX.items():
-        text = text.replace(sign, latex)
-    text = _SIZES.sub("", _SPACES.sub(" ", text)).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
-    return _USELESS_SPACE.sub("", strip_delimiters(text))
+    if facts:
+        return _judge(gold, answer, facts)
+    return _judge_alone(gold, answer)
 
 
-def compare_exactly(*, gold: str, answer: str | None) -> Verdict | None:
-    """The verdict where no computer algebra is needed, else None. `gold` comes from `read_gold`."""
+@functools.lru_cache(maxsize=8192)
+def _judge_alone(gold: str, answer: str | None) -> Verdict | Question:
+    return _judge(gold, answer, {})
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+def _judge(gold: str, answer: str | None, facts: Facts) -> Verdict | Question:
     if not gold:
         return unreadable_gold("the gold answer is empty")
     if len(gold) > MAX_ANSWER_LENGTH:
         return unreadable_gold(f"the gold answer has {len(gold)} characters, {MAX_ANSWER_LENGTH} are read at most")
-    if answer is None:
-        return NO_ANSWER if read_plain(gold) is not None or is_words(gold) else None
-    if len(answer) > MAX_ANSWER_LENGTH:
+    if answer is not None and len(answer) > MAX_ANSWER_LENGTH:
         return unparsable(f"the answer has {len(answer)} characters, {MAX_ANSWER_LENGTH} are read at most")
-    if canonical(gold) == canonical(answer):
-        return correct("the same text")
-    if is_words(gold):
-        return correct("the same words") if read_list(gold) == read_list(answer) else wrong("other words")
-    return _compare_bases(gold, answer) or _compare_plain(gold, answer)
-
-
-def read_plain(text: str) -> Fraction | None:
-    r"""The value of a plain number: as rewards.exact.read_number, also "42 million", "(42)", `42\text{ million}` and,
-    in base five, "204_5".
-    """
-    text = strip_delimiters(_TEXT_COMMAND.sub(r" \1 ", text[:MAX_ANSWER_LENGTH]))
-    if (based := _read_based(text)) is not None:
-        return Fraction(based[1])
-    if text.startswith("(") and text.endswith(")") and "," not in text:
-        text = text[1:-1]
-    words = text.rsplit(maxsplit=1)
-    if len(words) == 2 and words[1].lower() in SCALES:
-        value = read_number(words[0])
-        return None if value is None else value * 10 ** SCALES[words[1].lower()]
-    return read_number(text)
-
-
-def _compare_plain(gold: str, answer: str) -> Verdict | None:
-    """Plain numbers as fractions. An unequal decimal is left to math-verify, which takes 0.333333 for 1/3."""
-    wanted, given = read_plain(gold), read_plain(answer)
-    if wanted is None or given is None:
-        return (
-            wrong("only one of them is scaled by a word such as million") if _scales(gold) != _scales(answer) else None
-        )
-    if wanted == given:
-        return correct("the same number")
-    return None if "." in gold + answer else wrong("another number")
-
-
-def _scales(text: str) -> set[str]:
-    return {word for word in SCALES if word in text.lower()}
-
-
-_BASED = re.compile(r"([0-9]{1,60})_(?:\{\s*([0-9]{1,2})\s*\}|([0-9]))")
-
-
-def _read_based(text: str) -> tuple[str, int, int] | None:
-    """(digits, value, base) of a number such as 204_5 or 1101_{2}; None if it is none or a digit does not belong to the
-    base.
-    """
-    match = _BASED.fullmatch(text)
-    if match is None:
-        return None
-    base = int(match[2] or match[3])
-    if not 2 <= base <= 36 or any(int(digit) >= base for digit in match[1]):
-        return None
-    return match[1], int(match[1], base), base
-
-
-def _compare_bases(gold: str, answer: str) -> Verdict | None:
-    """A gold answer in a base wants that base: its digits, with or without the base written behind them."""
-    wanted, given = (_read_based(strip_delimiters(_TEXT_COMMAND.sub(r"\1", text))) for text in (gold, answer))
+    if answer is not None and _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
+        same = int(gold) == int(answer)
+        return (correct("the same number") if same else wrong(f"{answer} is not {gold}")).with_forms(gold, answer)
+    wanted = _read_gold_form(gold)
+    choice = _choice(gold)
+    if answer is None:
+        return NO_ANSWER if wanted is not None or choice else _ask_math_verify(gold, None)
+    if _same_text(gold, answer):
+        return correct("the same text").with_forms(wanted or plain(gold), plain(answer))
+    if choice and (verdict := _compare_choice(choice, answer, facts)):
+        return verdict
+    if (letters := _letters(plain(gold))) and letters == _letters(plain(answer)):
+        return correct("the same choices").with_forms(plain(gold), plain(answer))
     if wanted is None:
-        return None
-    digits, base = (given[0], given[2]) if given else (strip_delimiters(answer), wanted[2])
-    same = (digits.lstrip("0"), base) == (wanted[0].lstrip("0"), wanted[2])
-    return correct("the same digits in the same base") if same else wrong(f"not {wanted[0]} in base {wanted[2]}")
+        if _is_prose(gold):
+            return _compare_prose(gold, answer)
+        return _ask_math_verify(gold, answer) if plain(answer) else unparsable("the answer is empty")
+    if (flaw := _uncalculable(wanted)) is not None:
+        return unreadable_gold(flaw)
+    try:
+        given = read_answer(answer)
+    except UnreadableError as error:
+        return unparsable(str(error)).with_forms(wanted, "")
+    verdict = _compare_forms(wanted, given, facts)
+    if (
+        isinstance(verdict, Verdict)
+        and verdict.reward == 0.0
+        and (swapped := _decimal_commas(wanted, given, gold, answer))
+    ):
+        return _compare_forms(*swapped, facts)
+    return verdict
 
 
-_NOT_WORDS = re.compile(r"[0-9+=^_\\*/<>|$&%{}]|[\u0370-\u03ff]")
-_WORD = re.compile(r"[A-Za-z]{4,}|[^\W\d_A-Za-z]+")
-_SHORT_WORDS = {"yes", "no", "odd", "even"}
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
 
-def is_words(text: str) -> bool:
-    r"""Whether the text is words, to be compared as such, and no formula: `\text{Monday}`, "no solution", "서울"; not
-    "xy" or "2\pi".
+def _decimal_commas(wanted: Form, given: Form, gold: str, answer: str) -> tuple[Form, Form] | None:
+    """Both forms with a decimal comma read as such, where the other side is one decimal; None where none is written."""
+    if (
+        isinstance(wanted, Value)
+        and isinstance(given, Items)
+        and "." in gold
+        and wanted.expression[0] in ("num", "neg")
+    ):
+        return (wanted, _with_point(answer)) if _DECIMAL_COMMA.fullmatch(plain(answer)) else None
+    if isinstance(wanted, Items) and isinstance(given, Value) and "." in answer:
+        return (_with_point(gold), given) if _DECIMAL_COMMA.fullmatch(plain(gold)) else None
+    return None
 
-    >>> is_words(r"\text{Monday}"), is_words("xy"), is_words("10 cm")
-    (True, False, False)
-    """
-    plain = _TEXT_COMMAND.sub(r" \1 ", strip_delimiters(text))
-    return not _NOT_WORDS.search(plain) and (bool(_WORD.search(plain)) or plain.strip().lower() in _SHORT_WORDS)
+
+def _with_point(text: str) -> Form:
+    return read_answer(plain(text).replace(",", "."))
 
 
-_UNIT = re.compile(r"(?P<number>[^A-Za-z\\]{1,40}?)\s+(?P<unit>[A-Za-z]{3,}(?: [A-Za-z]+){0,2})")
-# Words after a number that change its value, and so are no unit.
-_CHANGING_WORDS = frozenset({*SCALES, "dozen", "percent", "squared", "cubed", "half", "halves", "third", "thirds"}) | {
-    *("and", "or", "not", "to", "mod", "base", "times", "plus", "minus", "over", "choose", "quarter", "quarters"),
-}
-_FUNCTION = re.compile(r"(?<![\\A-Za-z])(sqrt|pi|sin|cos|tan|log|ln|exp|infty)(?![A-Za-z])")
-_JOINED = re.compile(r"(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])")
+def _compare_forms(wanted: Form, given: Form, facts: Facts) -> Verdict | Question:
+    try:
+        verdict = correct(compare(wanted, given, facts))
+    except Wrong as error:
+        verdict = wrong(str(error))
+    except Undecided as question:
+        left, right = question.pair
+        return Question(Pair(gold=as_json(left), answer=as_json(right), how="expressions"), (left, right))
+    except RecursionError:
+        verdict = unparsable("the answer is nested too deep")
+    return verdict.with_forms(wanted, given)
+
+
+def as_json(expression: Expression) -> str:
+    """An expression as a worker reads it: nested lists, fractions as texts."""
+    return json.dumps(expression, default=str)
+
+
+def _ask_math_verify(gold: str, answer: str | None) -> Question:
+    return Question(Pair(gold=as_latex(gold), answer=None if answer is None else as_latex(answer)))
+
+
+_OWN_COMMANDS = {
+    r"\Reals": r"\mathbb{R}", r"\Integers": r"\mathbb{Z}", r"\Naturals": r"\mathbb{N}", r"\Rationals": r"\mathbb{Q}",
+    r"\Complexes": r"\mathbb{C}", r"\deg": r"^\circ", r"\surd": r"\sqrt",
+}  # fmt: skip
 
 
 def as_latex(text: str) -> str:
-    r"""One answer as one `$formula$`; a text that already holds formulas among words is left to math-verify as it is.
+    r"""One answer as one `$formula$`: math-verify reads a bare LaTeX answer poorly, and of several takes the last.
 
-    >>> as_latex(r"\frac{1}{2}"), as_latex("x = 1 or x = 2"), as_latex("42 apples"), as_latex("2*sqrt(3)")
-    ('$\\frac{1}{2}$', '$x = 1 , x = 2$', '$42$', '$2*\\sqrt{3}$')
+    >>> as_latex(r"\int_0^1 x\,dx.")
+    '$\\int_0^1 x dx$'
     """
-    text = strip_delimiters(text)
-    if text.count("$") == 1:  # a price, "$10" or "\\$10"
-        text = text.replace(r"\$", "").replace("$", "").strip()
-    if any(mark in text.replace(r"\$", "") for mark in ("$", r"\(", r"\[")):
-        return text
-    for sign, latex in UNICODE_LATEX.items():
-        text = text.replace(sign, latex)
-    unit = _UNIT.fullmatch(text)
-    if unit and read_number(unit["number"]) is not None and not _CHANGING_WORDS & set(unit["unit"].lower().split()):
-        return f"${unit['number'].strip()}$"
-    text = _FUNCTION.sub(r"\\\1", _JOINED.sub(",", text).replace("**", "^"))
-    return "$" + re.sub(r"sqrt\(([^()]*)\)", r"sqrt{\1}", text) + "$"
+    text = plain(text)
+    for own, latex in _OWN_COMMANDS.items():
+        text = text.replace(own, latex)
+    return f"${text}$"
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_gold_form(gold: str) -> Form | None:
+    try:
+        return read_gold_answer(gold)
+    except UnreadableError:
+        return None
+
+
+def _same_text(gold: str, answer: str) -> bool:
+    return gold == answer or squeezed(plain(gold)) == squeezed(plain(answer))
+
+
+def expressions_in(form: object) -> Iterator[Expression]:
+    """All expressions that a form holds."""
+    if isinstance(form, tuple) and form and isinstance(form[0], str):
+        yield form
+    elif isinstance(form, tuple):
+        for item in form:
+            yield from expressions_in(item)
+    elif is_dataclass(form) and not isinstance(form, type):
+        for field in fields(form):
+            if field.name in ("expression", "items", "sides", "sets", "condition", "rows"):
+                yield from expressions_in(getattr(form, field.name))
+
+
+def _uncalculable(form: Form) -> str | None:
+    """Why a gold answer has no value, such as 1/0 or a tower of powers; None if all is well."""
+    for expression in expressions_in(form):
+        if expression in (INFINITY, ("neg", INFINITY)):
+            continue
+        try:
+            normal_form(expression)
+        except UndefinedError as error:
+            return f"the gold answer has no value: {error}"
+        except (TooLargeError, RecursionError):
+            if not is_finite(expression):
+                return "the gold answer is too large to be calculated"
+    return None
+
+
+def mathematics_key(answer: str) -> str:
+    """One spelling for answers that are equal at first sight: the value of a number, else the text without its
+    typesetting.
+
+    >>> mathematics_key("x = 3.5"), mathematics_key(r"\\frac{14}{4}"), mathematics_key(r"(1,\\,x)")
+    ('7/2', '7/2', '(1, x)')
+    """
+    text = plain(answer[:MAX_ANSWER_LENGTH])
+    try:
+        form = solved(read_answer(text))
+    except UnreadableError:
+        return squeezed(text)
+    value = rational(form.expression) if isinstance(form, Value) and form.unit is None else None
+    return squeezed(text) if value is None else str(value)
+
+
+# Multiple choice
+
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-Z])\s*\)|([A-Z])(?![A-Za-z']))\s*(?:[.):,]?\s+|[.):]\s*|$)(.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_LETTERS = re.compile(r"\(?[A-J]\)?(?:(?:\s*(?:,|and|,\s*and)\s*)?\(?[A-J]\)?){0,9}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    letter: str
+    content: str
+
+    def __str__(self) -> str:
+        return f"choice {self.letter}" + (f": {self.content}" if self.content else "")
+
+
+@functools.lru_cache(maxsize=4096)
+def _choice(gold: str) -> Choice | None:
+    """The gold answer as a choice: "B", "(B)", "B. 12 cm", "(B) 12 cm"."""
+    text = plain(gold)
+    match = _CHOICE.fullmatch(text)
+    if match is None:
+        return None
+    letter, content = match[1] or match[2], match[3].strip()
+    if not "A" <= letter <= "J" or (content and not re.match(r"(?:option\s*|choice\s*)?\(?[A-J][).:]", text)):
+        return None
+    return Choice(letter, content)
+
+
+def _letters(text: str) -> set[str] | None:
+    """The letters of several choices, "AC", "A, C" or "A and C"; None if the text is anything else."""
+    found = re.findall("[A-J]", text) if _LETTERS.fullmatch(text) else []
+    return set(found) if len(found) > 1 and sorted(set(found)) == found else None
+
+
+def _compare_choice(gold: Choice, answer: str, facts: Facts) -> Verdict | Question | None:
+    """The verdict on an answer that names a choice; None if it names none and the gold answer's content may decide."""
+    text = without_lead_in(plain(answer))
+    match = _CHOICE.fullmatch(text)
+    if match is None or (match[3] and not re.search(r"[).:]|option|choice", text[: len(text) - len(match[3])].lower())):
+        if not gold.content:
+            return None if text.casefold() != gold.letter.casefold() else correct("the same choice")
+        return judge(gold=gold.content, answer=answer, facts=facts)
+    letter, content = (match[1] or match[2]).upper(), match[3].strip()
+    if letter != gold.letter:
+        return wrong(f"choice {letter}, not {gold.letter}").with_forms(gold, Choice(letter, content))
+    if content and gold.content:
+        return judge(gold=gold.content, answer=content, facts=facts)
+    if re.match(r"(?:or|and)\b|[^\w\\$({\[.-]", content) or re.search(r"\b(?:or|not)\b", content):
+        return wrong("several choices").with_forms(gold, text)
+    return correct("the same choice").with_forms(gold, Choice(letter, content))
+
+
+# Prose
+
+
+def _is_prose(gold: str) -> bool:
+    """A gold answer such as "May 5" or "12:30 PM": words with figures in them and no formula."""
+    text = plain(gold)
+    return "\\" not in text and bool(re.search(r"[^\W\d_]{2,}", text)) and not re.search(r"[=^_{}<>]", text)
+
+
+def _compare_prose(gold: str, answer: str) -> Verdict:
+    wanted, given = (Words(spell_words(plain(text))) for text in (gold, answer))
+    verdict = correct("the same words") if wanted == given else wrong(f"{given} is not {wanted}"[:120])
+    return verdict.with_forms(wanted, given)

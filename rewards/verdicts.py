@@ -7,8 +7,13 @@ teaches nor punishes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+MAX_FORM = 200
+"""Characters of a parsed form that a verdict keeps."""
 
 
 class VerdictKind(StrEnum):
@@ -32,10 +37,12 @@ GOLD_AT_FAULT = frozenset({VerdictKind.UNREADABLE_GOLD, VerdictKind.GOLD_TIMEOUT
 
 @dataclass(frozen=True)
 class Verdict:
-    """One outcome, with a sentence for people in `detail`."""
+    """One outcome: a sentence for people in `detail`, and both answers as they were read ("" where they were not)."""
 
     kind: VerdictKind
     detail: str = ""
+    gold: str = ""
+    answer: str = ""
 
     @property
     def reward(self) -> float | None:
@@ -47,6 +54,10 @@ class Verdict:
         if self.kind in GOLD_AT_FAULT:
             return None
         return 1.0 if self.kind is VerdictKind.CORRECT else 0.0
+
+    def with_forms(self, gold: object, answer: object) -> Verdict:
+        """The same verdict that also says how gold and answer were read."""
+        return replace(self, gold=str(gold)[:MAX_FORM], answer=str(answer)[:MAX_FORM])
 
 
 def correct(detail: str) -> Verdict:
@@ -66,3 +77,14 @@ def unreadable_gold(detail: str) -> Verdict:
 
 
 NO_ANSWER = Verdict(VerdictKind.NO_ANSWER, "the completion marks no answer")
+
+
+def shares(verdicts: Iterable[Verdict | None]) -> dict[str, float]:
+    """The share of each kind among the rows that have a gold answer; every kind is named, so that curves have no gaps.
+
+    >>> shares([correct("the same number"), NO_ANSWER, None])["no_answer"]
+    0.5
+    """
+    counts = Counter(verdict.kind for verdict in verdicts if verdict is not None)
+    total = max(1, counts.total())
+    return {kind.value: counts[kind] / total for kind in VerdictKind}

@@ -20,9 +20,10 @@ import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rewards.scoring import SetupError
 from rewards.verdicts import Verdict, VerdictKind
 
 SCRIPT = Path(__file__).with_name("math_worker.py")
@@ -35,16 +36,18 @@ NEVER_CACHED = frozenset({VerdictKind.TIMEOUT, VerdictKind.GOLD_TIMEOUT})
 """A machine that was busy for a second must not make an answer wrong for the rest of the run."""
 
 
-class WorkerError(RuntimeError):
+class WorkerError(SetupError):
     """No checking process can be started."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What one check compares: LaTeX texts with `$…$`. `answer` None asks only whether the gold answer can be read."""
+    """What one check compares. `answer` None asks only whether the gold answer can be read."""
 
     gold: str
     answer: str | None
+    how: str = "texts"
+    """ "texts": LaTeX with `$…$`, compared by math-verify; "expressions": JSON of rewards.expressions, by SymPy."""
 
 
 @dataclass
@@ -88,7 +91,7 @@ class _Worker:
         self.job, self.job_id, self.gold_read, self.verdict = job, self.job_id + 1, False, None
         job.attempts += 1
         self.deadline = time.monotonic() + timeout
-        line = json.dumps({"id": self.job_id, "gold": job.pair.gold, "answer": job.pair.answer})
+        line = json.dumps({"id": self.job_id, **asdict(job.pair)})
         with contextlib.suppress(BrokenPipeError):
             self.stdin.write(line.encode() + b"\n")
 

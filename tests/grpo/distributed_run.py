@@ -61,6 +61,7 @@ def main(runs_path, results_path):
     results = {name: run(**settings) for name, settings in runs.items()}
     if torch.distributed.get_rank() == 0:
         Path(results_path).write_text(json.dumps(results))
+    torch.distributed.barrier()  # a rank that leaves while another still talks to it can abort at exit
     torch.distributed.destroy_process_group()
 
 

@@ -16,7 +16,16 @@ DIFFERENT_DEFAULTS = {
 }
 """Field -> (our default, TRL's): every one; docs/trl.md says why."""
 
-OUR_OWN = {"max_tokens_per_pack", "max_sampling_rows", "skip_equal_groups", "eval_temperature", "eval_top_p"}
+OUR_OWN = {
+    "max_tokens_per_pack",
+    "max_sampling_rows",
+    "skip_equal_groups",
+    "eval_temperature",
+    "eval_top_p",
+    "share_prompts",
+    "compile_layers",
+    "on_reward_error",
+}
 """Fields that TRL does not have."""
 
 

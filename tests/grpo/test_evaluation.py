@@ -159,7 +159,9 @@ def test_progress_is_told():
         real_sampler(), tiny_tokenizer(), problems(), JUDGE, Protocol(k=2, max_completion_length=4), max_rows=2,
         on_progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
-    assert seen == [(2, 6), (4, 6), (6, 6)]
+    assert seen == sorted(set(seen)), "it only rises"
+    assert seen[-1] == (6, 6)
+    assert {total for _, total in seen} == {6}
 
 
 # ---------------------------------------------------------------- eval.json

@@ -1,5 +1,6 @@
 """Packs against the completions they came from, one token at a time; then: how rows are packed changes no gradient."""
 
+import functools
 import itertools
 import random
 
@@ -8,10 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import PAD, TOKENS, tiny_model
+from torch.nn.attention.flex_attention import BlockMask
 from torch.testing import assert_close
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from grpo.loss import AVERAGES, Divisors, LossConfig, grpo_loss
-from grpo.packing import IGNORE, empty_pack, pack_groups, trained_mask
+from grpo.attention import BLOCK, use_packed_attention
+from grpo.loss import AVERAGES, Divisors, LossConfig, LossInputs, grpo_loss
+from grpo.packing import IGNORE, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Group
 from grpo.sampling import Completion
 
@@ -44,47 +48,112 @@ def lengths_of(groups):
     return [len(g.prompt_ids) + len(c.token_ids) for g in groups for c in g.completions]
 
 
+LAYOUTS = {
+    "shared": PackLayout(),
+    "shared, long rows": PackLayout(long_rows=True),
+    "separate": PackLayout(share_prompts=False),
+}
+layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+
+
+@layouts
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 99), max_tokens=st.integers(1, 120), sizes=st.lists(st.integers(1, 5), max_size=4))
-def test_every_completion_is_in_one_pack_and_packs_are_bounded(seed, max_tokens, sizes):
+def test_every_completion_is_in_one_pack_and_packs_are_bounded(layout, seed, max_tokens, sizes):
     groups = make_groups(seed, sizes)
-    packs = pack_groups(groups, max_tokens, PAD)
+    packs = pack_groups(groups, max_tokens, PAD, layout=layout)
     places = [place for pack in packs for place in pack.places]
     assert sorted(places) == [(g, c) for g, size in enumerate(sizes) for c in range(size)]
     for pack in packs:
-        assert len(pack.places) == pack.input_ids.shape[0]
-        assert pack.input_ids.numel() <= max_tokens or len(pack.places) == 1, "padding counts; a long row stands alone"
+        tokens = pack.input_ids.numel() if not layout.long_rows else held_tokens(groups, pack)
+        assert tokens <= max(max_tokens, 2) or len(pack.places) == 1, "padding counts; a long completion stands alone"
 
 
-def test_rows_hold_prompt_then_completion():
+def held_tokens(groups, pack):
+    """Positions of a pack that are no padding, when every group in it stands once."""
+    prompts = {g: len(groups[g].prompt_ids) - 1 for g, _ in pack.places}
+    return sum(prompts.values()) + sum(len(groups[g].completions[c].token_ids) for g, c in pack.places)
+
+
+@layouts
+@pytest.mark.parametrize("max_tokens", [17, 40, 1000])
+def test_what_each_position_predicts(layout, max_tokens):
+    """Every token of every completion sees its prompt and what came before it, no more."""
     groups = make_groups()
-    for pack in pack_groups(groups, 40, PAD):
-        for row, (g, c) in enumerate(pack.places):
+    for pack in pack_groups(groups, max_tokens, PAD, layout=layout):
+        width = pack.input_ids.shape[1]
+        visible = seen_by(pack)
+        for b, (g, c) in enumerate(pack.places):
             prompt, completion = groups[g].prompt_ids, groups[g].completions[c].token_ids
-            padding = pack.input_ids.shape[1] - len(prompt) - len(completion)
-            assert pack.input_ids[row].tolist() == prompt + completion + [PAD] * padding
-            assert pack.attention_mask[row].tolist() == [1] * (len(prompt) + len(completion)) + [0] * padding
-            assert pack.labels[row].tolist() == [IGNORE] * len(prompt) + completion + [IGNORE] * padding
-        assert pack.model_inputs.keys() == {"input_ids", "attention_mask", "labels"}
+            assert pack.scored[b].sum() == len(completion)
+            for t, token in enumerate(completion):
+                row, at = divmod(int(pack.where[b, t]), width)
+                assert pack.labels[row, at] == token
+                seen = visible[row, at].nonzero().flatten()
+                assert pack.input_ids[row, seen].tolist() == prompt + completion[:t]
+                assert pack.position_ids[row, seen].tolist() == list(range(len(prompt) + t))
+        assert (pack.labels != IGNORE).sum() == pack.scored.sum(), "nothing else is predicted"
+        assert pack.model_inputs.keys() == {
+            "input_ids", "position_ids", "attention_mask", "shift_labels", "use_cache",
+        }  # fmt: skip
 
 
+def seen_by(pack):
+    """[R, W, W] bool, from whatever mask the pack has."""
+    rows, width = pack.input_ids.shape
+    if isinstance(pack.attention_mask, BlockMask):
+        r, q, k = torch.meshgrid(torch.arange(rows), torch.arange(width), torch.arange(width), indexing="ij")
+        return pack.attention_mask.mask_mod(r, 0, q, k)
+    if pack.attention_mask.ndim == 4:
+        return pack.attention_mask[:, 0]
+    return torch.ones(width, width).tril().bool() & pack.attention_mask[:, None, :].bool()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99), sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_the_block_mask_looks_at_every_visible_pair(seed, sizes):
+    groups = make_groups(seed, sizes, longest=90)
+    for pack in pack_groups(groups, 700, PAD, layout=LAYOUTS["shared, long rows"]):
+        mask = pack.attention_mask
+        visible = seen_by(pack)[0].unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))  # [Q, B, K, B]
+        looked_at, wholly = (torch.zeros(visible.shape[0], visible.shape[2], dtype=torch.bool) for _ in range(2))
+        for blocks, counts, indices in (
+            (looked_at, mask.kv_num_blocks, mask.kv_indices),
+            (wholly, mask.full_kv_num_blocks, mask.full_kv_indices),
+        ):
+            for q in range(len(blocks)):
+                blocks[q, indices[0, 0, q, : counts[0, 0, q]].long()] = True
+        assert not (looked_at & wholly).any()
+        assert (looked_at | wholly)[visible.any(3).any(1)].all()
+        assert visible.all(3).all(1)[wholly].all(), "a block that is not masked must be visible throughout"
+
+
+def test_sharing_saves_the_copies_of_the_prompts():
+    groups = make_groups(sizes=(4, 4), longest=5)
+    (shared,) = pack_groups(groups, 10_000, PAD, layout=LAYOUTS["shared, long rows"])
+    separate = pack_groups(groups, 10_000, PAD, layout=LAYOUTS["separate"])
+    copies = sum(3 * (len(group.prompt_ids) - 1) for group in groups)
+    assert copies > 0
+    tokens = sum(int((pack.attention_mask == 1).sum()) for pack in separate)
+    assert held_tokens(groups, shared) == tokens - copies
+
+
+@layouts
 @pytest.mark.parametrize("mask_truncated", [False, True])
-def test_loss_inputs_stand_at_the_position_that_predicts_the_token(mask_truncated):
-    """Position t of the loss belongs to token t + 1, so a completion begins at len(prompt) - 1."""
+def test_loss_inputs_stand_at_their_tokens(layout, mask_truncated):
     groups = make_groups()
     dropped = 0
-    for pack in pack_groups(groups, 40, PAD, mask_truncated=mask_truncated):
+    for pack in pack_groups(groups, 40, PAD, mask_truncated=mask_truncated, layout=layout):
         inputs = pack.loss_inputs
         for row, (g, c) in enumerate(pack.places):
             group, completion = groups[g], groups[g].completions[c]
-            start = len(group.prompt_ids) - 1
-            where = range(start, start + len(completion.token_ids))
+            where = list(range(len(completion.token_ids)))
             trained = group.live[c] and not (mask_truncated and completion.truncated)
-            assert inputs.mask[row].nonzero().flatten().tolist() == (list(where) if trained else [])
+            assert inputs.mask[row].nonzero().flatten().tolist() == (where if trained else [])
             assert inputs.advantages[row] == pytest.approx(group.advantages[c])
             for name in ("old_logprobs", "ref_logprobs"):
                 expected = torch.zeros(inputs.mask.shape[1])
-                expected[list(where)] = torch.tensor(getattr(group, name)[c])
+                expected[where] = torch.tensor(getattr(group, name)[c])
                 assert torch.equal(getattr(inputs, name)[row], expected)
             dropped += not trained
     assert dropped == (1 if not mask_truncated else sum(not t for g in groups for t in trained_mask(g, True)))
@@ -100,10 +169,18 @@ def test_log_probs_that_nobody_computed_stay_away():
 def test_rows_of_like_length_share_a_pack():
     """Little padding: at a bound of four times the longest row, at most a fifth of the tokens in these packs."""
     groups = make_groups(sizes=(8, 8, 8, 8), longest=40)
-    packs = pack_groups(groups, 4 * max(lengths_of(groups)), PAD)
+    packs = pack_groups(groups, 4 * max(lengths_of(groups)), PAD, layout=LAYOUTS["separate"])
     held = sum(pack.input_ids.numel() for pack in packs)
     assert len(packs) > 3
-    assert 1 - sum(lengths_of(groups)) / held < 0.2
+    assert 1 - sum(n - 1 for n in lengths_of(groups)) / held < 0.2
+
+
+def test_long_rows_are_filled_evenly():
+    groups = make_groups(sizes=(4,) * 12, longest=40)
+    packs = pack_groups(groups, 400, PAD, layout=LAYOUTS["shared, long rows"])
+    held = [held_tokens(groups, pack) for pack in packs]
+    assert len(packs) > 2
+    assert min(held) > 0.75 * max(held)
 
 
 def test_no_groups_no_packs():
@@ -128,9 +205,11 @@ def update(model, groups, packs, cfg):
     model.zero_grad()
     total = 0.0
     for pack in packs:
-        logits = model(input_ids=pack.input_ids, attention_mask=pack.attention_mask).logits[:, :-1]
-        logprobs = logits.log_softmax(-1).gather(-1, pack.input_ids[:, 1:, None])[..., 0]
-        loss, _ = grpo_loss(logprobs, pack.loss_inputs, divisors, cfg)
+        logits = model(
+            input_ids=pack.input_ids, position_ids=pack.position_ids, attention_mask=pack.attention_mask
+        ).logits
+        logprobs = logits.log_softmax(-1).gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0]
+        loss, _ = grpo_loss(pack.by_completion(logprobs), pack.loss_inputs, divisors, cfg)
         loss.backward()
         total += loss.item()
     gradient = torch.cat(
@@ -141,21 +220,57 @@ def update(model, groups, packs, cfg):
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model(dtype=torch.float64)
+    model = tiny_model(dtype=torch.float64)
+    assert use_packed_attention(model) is None
+    for module in model.modules():
+        if isinstance(module, Qwen3RMSNorm):  # transformers' rounds to float32 on its way, which is 1e-9 of a gradient
+            module.forward = functools.partial(rms_norm, module)
+    return model
+
+
+def rms_norm(module, states):
+    return module.weight * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + module.variance_epsilon)
+
+
+def reference_update(model, groups, cfg):
+    """The same from the definition: every completion alone in a forward pass of its own, with a copy of its prompt."""
+    tokens = sum(len(c.token_ids) for g in groups for c, t in zip(g.completions, trained_mask(g, False)) if t)
+    divisors = Divisors(
+        num_rows=sum(len(g.completions) for g in groups), num_tokens=tokens, rollout_tokens_per_update=tokens * 1.5
+    )
+    model.zero_grad()
+    total = 0.0
+    for group in groups:
+        for c, completion in enumerate(group.completions):
+            ids = torch.tensor([group.prompt_ids + completion.token_ids])
+            logits = model(input_ids=ids).logits[:, len(group.prompt_ids) - 1 : -1]
+            logprobs = logits.log_softmax(-1).gather(-1, ids[:, len(group.prompt_ids) :, None])[..., 0]
+            inputs = LossInputs(
+                old_logprobs=torch.tensor([group.old_logprobs[c]]),
+                ref_logprobs=torch.tensor([group.ref_logprobs[c]]),
+                advantages=torch.tensor([group.advantages[c]]),
+                mask=torch.full(logprobs.shape, group.live[c]),
+            )
+            loss, _ = grpo_loss(logprobs, inputs, divisors, cfg)
+            loss.backward()
+            total += loss.item()
+    return total, torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
-def test_how_rows_are_packed_changes_no_gradient(model, options):
+def test_packed_and_shared_is_padded_and_repeated(model, options):
+    """Value and every parameter's gradient, whichever the layout and the size of the packs (float64)."""
     cfg = LossConfig(max_completion_length=11, **options)
     groups = make_groups(seed=5)
-    total, gradient = update(model, groups, pack_groups(groups, WHOLE_UPDATE, PAD), cfg)
+    total, gradient = reference_update(model, groups, cfg)
     assert gradient.norm() > 0.01
-    for max_tokens in (1, 17, 60):
-        packs = pack_groups(groups, max_tokens, PAD)
-        assert len(packs) > 1
-        split_total, split_gradient = update(model, groups, packs, cfg)
-        assert split_total == pytest.approx(total, abs=1e-10)
-        assert_close(split_gradient, gradient, rtol=1e-10, atol=1e-10)
+    for layout in (LAYOUTS["shared"], LAYOUTS["separate"]):
+        for max_tokens in (WHOLE_UPDATE, 60, 17, 1):
+            packs = pack_groups(groups, max_tokens, PAD, layout=layout)
+            split_total, split_gradient = update(model, groups, packs, cfg)
+            assert split_total == pytest.approx(total, abs=1e-10)
+            assert_close(split_gradient, gradient, rtol=1e-10, atol=1e-10)
+        assert len(packs) > 10
 
 
 def test_an_empty_pack_gives_zero_gradients_and_not_none(model):

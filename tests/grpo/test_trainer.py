@@ -445,7 +445,7 @@ def test_a_reward_that_fails_costs_no_prompts(make_trainer, misbehave, error, me
     assert trainer.stream.drawn == 2, "the prompts of the step that failed come again"
     assert trainer.buffer.used == trainer.plan.num_updates
     trainer.buffer.next()
-    assert reward.prompts[2] == reward.prompts[1] != reward.prompts[0]
+    assert reward.prompts[-1] == reward.prompts[1] != reward.prompts[0]
 
 
 def test_an_interrupt_while_sampling_costs_no_prompts(make_trainer, monkeypatch):

@@ -17,7 +17,7 @@ COMMON = {"optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, "num_itera
 BUFFERS = {"ddp_broadcast_buffers": True}
 """Then every first forward pass of a step is a meeting too, as it is in FSDP."""
 RUNS = {
-    "even": {"per_device_train_batch_size": 8, "max_steps": 3, "beta": 0.1, "max_tokens_per_pack": 40},
+    "even": {"per_device_train_batch_size": 8, "max_steps": 3, "beta": 0.1, "max_tokens_per_pack": 32},
     "uneven": {"per_device_train_batch_size": 6, "max_steps": 6, "equal": True, "max_tokens_per_pack": 40},
     "alone": {"per_device_train_batch_size": 2, "max_steps": 4, "beta": 0.1, "max_tokens_per_pack": 20, **BUFFERS},
 }

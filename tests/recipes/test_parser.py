@@ -1,5 +1,6 @@
 """Recipes to dataclasses: numbers are numbers, and every mistake is named before anything runs."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,23 @@ def test_an_unknown_key_names_the_nearest(tmp_path):
     assert "did you mean learning_rate?" in refusal(tmp_path, "learning_rat: 1.0")
     assert "did you mean steps?" in refusal(tmp_path, "{}", "--step", "3")
     assert "see `--help`" in refusal(tmp_path, "zzzzzz: 1")
+
+
+@pytest.mark.parametrize("text", ["rewards: {a: 1.0, a: 2.0}", "rewards: {b: 1.0}\nrewards: {a: 1.0}"])
+def test_a_key_that_stands_twice_is_refused(tmp_path, text):
+    """PyYAML alone keeps the last."""
+    assert "stands twice" in refusal(tmp_path, text)
+
+
+def test_rewards_may_have_settings_of_their_own(tmp_path):
+    rewards = {"accuracy": {"where": {"kind": ["math", "gsm"]}, "clip": [0, 1]}, "format": 0.5}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model_name_or_path: x\nrewards: {json.dumps(rewards)}", encoding="utf-8")
+    for flags in ([], ["--rewards", json.dumps(rewards)]):
+        (settings,) = RecipeParser(RLConfig).parse_args_and_config(["--config", str(recipe), *flags])
+        assert settings.rewards == rewards
+    with pytest.raises(RecipeError, match="expected dict"):
+        RecipeParser(RLConfig).parse_args_and_config(["--config", str(recipe), "--rewards", '{"accuracy": [1]}'])
 
 
 def test_abbreviations_are_refused(tmp_path):

@@ -251,7 +251,7 @@ def group(text: str, live: bool = True) -> SimpleNamespace:
     row = {"id": "a-1", "task": "arithmetic", "problem": "1 + 1?", "prompt": "User: 1 + 1?", "answer": "2", "extra": 1}
     return SimpleNamespace(
         row=row, texts=[text, "other"], completions=[completion] * 2, totals=[1.5, 0.0], live=[live, True],
-        rewards={"accuracy": [1.0, 0.0], "format": [0.5, None]},
+        rewards={"accuracy": [1.0, 0.0], "format": [0.5, None]}, extra={"verdict": ["correct", "wrong"]},
     )  # fmt: skip
 
 
@@ -283,7 +283,8 @@ def test_the_recorder_keeps_completions_with_what_they_were_given_for(tmp_path):
     recorder.on_rollout(None, state(4), None, groups=[group(ODD), group("masked", live=False), group("third")])
     first, second = lines(tmp_path / "samples.jsonl")
     assert first == sample_row("train", 5, group("").row, ODD) | {
-        "reward": 1.5, "rewards": {"accuracy": 1.0, "format": 0.5}, "length": 3, "truncated": False,
+        "reward": 1.5, "rewards": {"accuracy": 1.0, "format": 0.5}, "logged": {"verdict": "correct"},
+        "length": 3, "truncated": False,
     }  # fmt: skip
     assert "extra" not in first
     assert second["reward"] is None

@@ -16,6 +16,7 @@ from rewards import (
     has_r1_format,
     lenient_accuracy,
 )
+from rewards.accuracy import phrase_accuracy
 
 GOOD = "<think>6*7</think><answer>42</answer>"
 
@@ -35,7 +36,9 @@ ACCURACY = [  # completion, gold, task, numbers, reward
     (GOOD, "42", "geometry", [], 1.0),
     ("42", "42", "arithmetic", [], 0.0),
     ("<think>42</think>", "42", "arithmetic", [], 0.0),
-    (r"<think>.</think>\boxed{\frac{84}{2}}", "42", None, [], 1.0),
+    (r"<think>.</think>\boxed{\frac{84}{4}}", "10.5", None, [], 0.0),
+    (r"<think>.</think>\boxed{\frac{84}{8}}", "10.5", None, [], 1.0),
+    (r"<think>.</think>\boxed{\frac{84}{2}}", "42", None, [], 0.0),
     ("<think>.</think><answer>(1+2)*3 = 9</answer>", "9", "countdown", [1, 2, 3], 1.0),
     ("<think>.</think><answer>9</answer>", "9", "countdown", [1, 2, 3], 0.0),
     ("<think>.</think><answer>bob, ann</answer>", "Bob, Ann", "ordering", None, 1.0),
@@ -83,6 +86,29 @@ def test_lenient_accuracy_counts_unmarked_answers_and_is_fair():
     columns = {"answer": ["42"] * size, "task": ["arithmetic"] * size}
     assert lenient_accuracy(["Q"] * size, completions, **columns) == [1.0, 0.0, 1.0, 0.0, 1.0]
     assert accuracy_reward(["Q"] * size, completions, **columns) == [0.0, 0.0, 1.0, 0.0, 0.0]
+
+
+def test_phrases_count_where_they_are_asked_for():
+    completions = ["The answer is 42.", "6 * 7 = 42\n#### 42", "A: 42", GOOD, "42", "<think>The answer is 42."]
+    size = len(completions)
+    assert phrase_accuracy(["Q"] * size, completions, answer=["42"] * size) == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+    assert accuracy_reward(["Q"] * size, completions, answer=["42"] * size) == [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("function", [accuracy_reward, phrase_accuracy])
+def test_verdicts_and_parsed_forms_reach_the_trainers_log(function):
+    metrics, extra = {}, {}
+    completions, golds = [GOOD, r"\boxed{x = \frac{1}{3}}", "no idea", GOOD], ["42", "1/2", "42", None]
+    function(["Q"] * 4, completions, answer=golds, log_metric=metrics.__setitem__, log_extra=extra.__setitem__)
+    assert metrics == {
+        "accuracy/correct": 1 / 3, "accuracy/wrong": 1 / 3, "accuracy/no_answer": 1 / 3, "accuracy/unparsable": 0.0,
+        "accuracy/unreadable_gold": 0.0, "accuracy/timeout": 0.0, "accuracy/gold_timeout": 0.0,
+    }  # fmt: skip
+    assert extra == {
+        "verdict": ["correct", "wrong", "no_answer", ""],
+        "gold_read": ["42", "1/2", "", ""],
+        "answer_read": ["42", "x = 1/3", "", ""],
+    }
 
 
 def test_verdicts_can_be_counted():
@@ -182,6 +208,9 @@ def test_the_documented_table_holds(completion, gold, task, accuracy, format_):
         ("3 / (5 - 5)", "countdown", (3, 5, 5), "3 / (5 - 5)"),
         ("ANNA > Ben", "ordering", (), "anna, ben"),
         ("x + 1", "math", (), "x+1"),
+        (r"\frac{14}{4}", "math", (), "7/2"),
+        ("x = 3.5", None, (), "7/2"),
+        (r"( 1,\, 2 )", None, (), "(1, 2)"),
     ],
 )
 def test_answers_that_are_equal_have_equal_keys(answer, task, numbers, key):

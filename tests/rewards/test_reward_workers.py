@@ -233,7 +233,7 @@ def test_an_interrupted_batch_leaves_no_stale_reply(single, monkeypatch):
 
 def test_a_missing_math_verify_is_named(tmp_path):
     (tmp_path / "math_verify.py").write_text("raise ImportError('No module named math_verify')")
-    code = "from rewards import check; check(gold='x+1', answer='x-1')"
+    code = "from rewards import check; check(gold='sin(2x)', answer='2sin(x)cos(x)')"
     done = run_python(code, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode != 0
     assert "No module named math_verify; run: pip install math-verify" in done.stderr

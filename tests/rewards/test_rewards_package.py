@@ -3,9 +3,9 @@
 import doctest
 import importlib
 import pkgutil
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,11 @@ def test_rewards_load_without_torch_or_sympy():
 
 
 def test_rewards_load_in_half_a_second():
-    start = time.monotonic()
-    run("-c", "pass")
-    bare = time.monotonic() - start
-    start = time.monotonic()
+    """Processor time, so that a busy machine does not fail it; on an idle one it is the wall time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run("-c", "import rewards")
-    assert time.monotonic() - start - bare < 0.5  # 0.06 s on an idle core
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5  # 0.15 s
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -50,7 +49,7 @@ def test_everything_exported_exists():
     ("arguments", "code", "says"),
     [
         (["--gold", "42", "--answer", "42.0"], 0, "correct: the same number\nreward: 1.0"),
-        (["--gold", "42", "--answer", "43"], 1, "wrong: another number\nreward: 0.0"),
+        (["--gold", "42", "--answer", "43"], 1, "wrong: 43 is not 42\nreward: 0.0"),
         (["--gold", "-3", "--answer=-3", "--task", "equations"], 0, "correct"),
         (["--gold", "17", "--answer", "3*4+5", "--task", "countdown", "--numbers", "3", "4", "5"], 0, "correct"),
         (
