@@ -14,10 +14,10 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from grpo.loading import encode_prompt
 from grpo.rollouts import PromptStream
 from grpo.sampling import Completion, Sampler, SamplingConfig
 from grpo.statistics import paired_gain_ci, summarize, summarize_by
-from grpo.trainer import encode_prompt
 
 Reward = Callable[..., Sequence[float | None]]
 

@@ -63,12 +63,17 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         )
 
 
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict]) -> list[int]:
+    """Token ids of a prompt: plain text as it is, a conversation through the tokenizer's chat template."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt, add_special_tokens=True)["input_ids"]
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
 def check_context(
     dataset: Dataset, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_completion_length: int, what: str
 ) -> None:
     """Raises ValueError for a data set without rows or prompts, or with a prompt that leaves a completion no room."""
-    from grpo.trainer import encode_prompt
-
     if "prompt" not in dataset.column_names:
         raise ValueError(
             f"{what} has no `prompt` column, only {dataset.column_names}; data.templates.render_prompts makes one from "

@@ -31,7 +31,15 @@ from grpo.attention import use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.compiling import CompiledLayers
 from grpo.config import GRPOConfig
-from grpo.loading import check_context, check_tokenizer, frozen_copy, load_policy, load_tokenizer, stop_tokens
+from grpo.loading import (
+    check_context,
+    check_tokenizer,
+    encode_prompt,
+    frozen_copy,
+    load_policy,
+    load_tokenizer,
+    stop_tokens,
+)
 from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
@@ -540,13 +548,6 @@ class GRPOTrainer(Trainer):
         for callback in self.callback_handler.callbacks:
             if on_rollout := getattr(callback, "on_rollout", None):
                 on_rollout(self.args, self.state, self.control, groups=groups)
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str | list[dict]) -> list[int]:
-    """Token ids of a prompt: plain text as it is, a conversation through the tokenizer's chat template."""
-    if isinstance(prompt, str):
-        return tokenizer(prompt, add_special_tokens=True)["input_ids"]
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
 
 
 def _as_message(text: str) -> list[dict[str, str]]:

@@ -11,11 +11,11 @@ from rewards.extraction import extract_answer, extract_lenient
 from rewards.format import format_reward, has_r1_format, has_think_format, lenient_format_reward, think_format_reward
 from rewards.language import language_reward, language_share
 from rewards.length import cosine_reward, soft_overlong_reward
+from rewards.mathematics.pool import WorkerError, WorkerPool, default_pool
 from rewards.registry import BUILT_IN
 from rewards.repetition import repetition_reward
 from rewards.scoring import RewardError, RewardFunction, SetupError, call_reward, reward_name, score_all, score_later
 from rewards.verdicts import Verdict, VerdictKind
-from rewards.workers import WorkerError, WorkerPool, default_pool
 
 __all__ = [
     "BUILT_IN",

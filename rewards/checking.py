@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from rewards.expressions import Expression
 from rewards.mathematics import Question, judge, read_gold
+from rewards.mathematics.expressions import Expression
+from rewards.mathematics.pool import WorkerPool, default_pool
 from rewards.tasks import MAX_ANSWER_LENGTH, TASKS
 from rewards.verdicts import NO_ANSWER, Verdict, VerdictKind, unparsable
-from rewards.workers import WorkerPool, default_pool
 
 MAX_ROUNDS = 6
 """Equalities that are asked of the workers for one answer, one after the other."""

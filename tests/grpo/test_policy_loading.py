@@ -6,8 +6,16 @@ import pytest
 import torch
 from tiny import CONTEXT, EOS, digits, tiny_config, tiny_dataset, tiny_model, tiny_tokenizer, tiny_trainer
 
-from grpo.loading import check_context, check_tokenizer, frozen_copy, load_policy, load_tokenizer, stop_tokens
-from grpo.trainer import GRPOTrainer, encode_prompt
+from grpo.loading import (
+    check_context,
+    check_tokenizer,
+    encode_prompt,
+    frozen_copy,
+    load_policy,
+    load_tokenizer,
+    stop_tokens,
+)
+from grpo.trainer import GRPOTrainer
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards import Case, check_many
-from rewards.algebra import equal, normal_form
-from rewards.expressions import UnreadableError, read_expression
 from rewards.mathematics import Question, judge, read_gold
+from rewards.mathematics.algebra import equal, normal_form
+from rewards.mathematics.expressions import UnreadableError, read_expression
 from rewards.verdicts import VerdictKind
 
 RIGHT = {

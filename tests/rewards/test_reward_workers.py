@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rewards import VerdictKind, WorkerError, WorkerPool, accuracy_reward, default_pool
-from rewards.workers import Pair
+from rewards.mathematics.pool import Pair
 
 ROOT = Path(__file__).parents[2]
 RIGHT = Pair(gold="$x+1$", answer="$1+x$")
@@ -194,7 +194,7 @@ def test_a_forked_process_makes_its_own_pool_and_leaves_its_parents_alone():
 
 SCRIPT = """
 from rewards import WorkerPool
-from rewards.workers import Pair
+from rewards.mathematics.pool import Pair
 pool = WorkerPool(size=1, timeout=0.2)
 pool.verify_many([Pair(gold="$42$", answer=None)])
 print(pool._workers[0].process.pid, *pool.pids(), flush=True)
@@ -242,7 +242,7 @@ def test_a_missing_math_verify_is_named(tmp_path):
 def test_a_worker_that_never_starts_is_an_error(monkeypatch, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)")
-    monkeypatch.setattr("rewards.workers.SCRIPT", broken)
+    monkeypatch.setattr("rewards.mathematics.pool.SCRIPT", broken)
     with pytest.raises(WorkerError, match="exit code 3"):
         WorkerPool(size=1).verify_many([RIGHT])
 
@@ -250,7 +250,7 @@ def test_a_worker_that_never_starts_is_an_error(monkeypatch, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not bound the address space")
 def test_memory_and_files_are_bounded(tmp_path):
     code = (
-        "import rewards.math_worker as w; w.limit_resources(1 << 29)\n"
+        "import rewards.mathematics.worker as w; w.limit_resources(1 << 29)\n"
         "try: bytearray(1 << 30)\n"
         "except MemoryError: print('memory')\n"
         "try: print('x', file=open('{}', 'w', buffering=1))\n"

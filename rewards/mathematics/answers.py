@@ -1,7 +1,7 @@
-r"""Reading answers: from a text to a form (rewards.forms).
+r"""Reading answers: from a text to a form (rewards.mathematics.forms).
 
 `read_answer` goes from the outside in: alternatives and lists are split first, then relations, then set operations and
-brackets, at last expressions (rewards.expressions). It raises UnreadableError rather than guess.
+brackets, at last expressions (rewards.mathematics.expressions). It raises UnreadableError rather than guess.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from rewards.algebra import rational
-from rewards.expressions import (
+from rewards.mathematics.algebra import rational
+from rewards.mathematics.expressions import (
     PLAIN_WORDS,
     Expression,
     UnreadableError,
@@ -23,9 +23,9 @@ from rewards.expressions import (
     parts,
     read_expression,
 )
-from rewards.forms import Based, Builder, Combined, Form, Items, Matrix, NumberSet, Relation, Value, Words
-from rewards.spelling import HEDGING, last_word, plain, without_lead_in
-from rewards.units import Unit, split_unit
+from rewards.mathematics.forms import Based, Builder, Combined, Form, Items, Matrix, NumberSet, Relation, Value, Words
+from rewards.mathematics.spelling import HEDGING, last_word, plain, without_lead_in
+from rewards.mathematics.units import Unit, split_unit
 
 MAX_NESTING = 12
 """Brackets of lists, sets and tuples inside each other."""

@@ -2,7 +2,7 @@ r"""Sets of real numbers, compared by what they contain: intervals, inequalities
 
 A set is a test of membership with the places where it may change. Walking over these places gives one canonical
 description of x < 1 or x > 3, of (-\infty, 1) \cup (3, \infty) and of \mathbb{R} \setminus [1, 3].
-Places are told apart as floats here, and compared exactly, later, by rewards.equality.
+Places are told apart as floats here, and compared exactly, later, by rewards.mathematics.equality.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from rewards.algebra import value_of
-from rewards.expressions import INFINITY, Expression, num, symbols
-from rewards.forms import Builder, Combined, Form, Items, NumberSet, Relation, Value, Words, name_of, tidy
+from rewards.mathematics.algebra import value_of
+from rewards.mathematics.expressions import INFINITY, Expression, num, symbols
+from rewards.mathematics.forms import Builder, Combined, Form, Items, NumberSet, Relation, Value, Words, name_of, tidy
 
 MAX_INTEGERS = 60
 """Integers between the bounds of a set-builder over the integers."""

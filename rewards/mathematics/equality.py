@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.algebra import equal, ratio, rational, value_of
-from rewards.expressions import (
+from rewards.mathematics.algebra import equal, ratio, rational, value_of
+from rewards.mathematics.expressions import (
     FUNCTIONS,
     LOGARITHMS,
     TRIGONOMETRIC,
@@ -34,7 +34,7 @@ from rewards.expressions import (
     show,
     symbols,
 )
-from rewards.forms import (
+from rewards.mathematics.forms import (
     Based,
     Form,
     Items,
@@ -48,9 +48,9 @@ from rewards.forms import (
     symbols_of,
     tidy,
 )
-from rewards.real_sets import TURNED, as_real_set, is_real_set
-from rewards.spelling import without_lead_in
-from rewards.units import Unit
+from rewards.mathematics.real_sets import TURNED, as_real_set, is_real_set
+from rewards.mathematics.spelling import without_lead_in
+from rewards.mathematics.units import Unit
 
 MIN_PLACES = 6
 """Decimal places from which a rounded decimal stands for the exact number."""

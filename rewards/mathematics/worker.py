@@ -1,6 +1,6 @@
 """A checking worker: reads one JSON job a line on stdin, compares with SymPy or math-verify, replies on stdout.
 
-Started by rewards.workers as a plain script, so that it imports nothing of this project and none of torch. It imports
+Started by `pool` as a plain script, so that it imports nothing of this project and none of torch. It imports
 math-verify once and then forks a child, which does the work; when the child is killed it forks the next, in a few
 milliseconds instead of the import's 0.6 s. Lines:
 
@@ -11,7 +11,7 @@ milliseconds instead of the import's 0.6 s. Lines:
     <- {"id": 3, "kind": "correct", "detail": "…"}
 
 The parent kills the child on time-out. Should the parent be gone, stdin ends, and an alarm ends a job that is still
-running. A job whose `how` is "expressions" brings two expressions of rewards.expressions as JSON, and asks whether they
+running. A job whose `how` is "expressions" brings two of `expressions` as JSON, and asks whether they
 are equal. math-verify's own time-outs are off: they need the main thread's signals and leave work running. Only its
 LaTeX reader is used, never its expression reader, which hands digits and operators to `eval`.
 """

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.expressions import word_set
+from rewards.mathematics.expressions import word_set
 
 
 def _table() -> dict[str, tuple[str, Fraction]]:

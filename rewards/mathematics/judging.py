@@ -1,8 +1,8 @@
 r"""Mathematical answers: from two texts to a verdict, or to a question that only computer algebra can answer.
 
-The stages, cheapest first: the same text; multiple choice; both texts read as forms (rewards.answers) and compared
-exactly (rewards.equality). What is left are equalities of expressions with functions in them, for SymPy, and gold
-answers that our reader does not know, for math-verify: both in worker processes (rewards.workers), as a `Question`.
+The stages, cheapest first: the same text; multiple choice; both texts read as forms (`answers`) and compared exactly
+(`equality`). What is left are equalities of expressions with functions in them, for SymPy, and gold answers that our
+reader does not know, for math-verify: both in worker processes (`pool`), as a `Question`.
 
 math-verify comes last because of what it accepts: number bases ignored, `41 = 42` and "42 million" for 42, the
 question's own integral for its value. Where our reader understands the gold answer, an answer that it does not
@@ -17,15 +17,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 
-from rewards.algebra import TooLargeError, UndefinedError, is_finite, normal_form, rational
-from rewards.answers import Form, Items, Value, Words, read_answer, read_gold_answer, spell_words
-from rewards.equality import Facts, Undecided, Wrong, compare, solved
-from rewards.expressions import INFINITY, Expression, UnreadableError
 from rewards.extraction import boxed_answer
-from rewards.spelling import plain, squeezed, without_lead_in
+from rewards.mathematics.algebra import TooLargeError, UndefinedError, is_finite, normal_form, rational
+from rewards.mathematics.answers import Form, Items, Value, Words, read_answer, read_gold_answer, spell_words
+from rewards.mathematics.equality import Facts, Undecided, Wrong, compare, solved
+from rewards.mathematics.expressions import INFINITY, Expression, UnreadableError
+from rewards.mathematics.pool import Pair
+from rewards.mathematics.spelling import plain, squeezed, without_lead_in
 from rewards.tasks import MAX_ANSWER_LENGTH
 from rewards.verdicts import NO_ANSWER, Verdict, correct, unparsable, unreadable_gold, wrong
-from rewards.workers import Pair
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 r"""The forms of an answer: a value with its unit, a list, set, tuple or interval, a relation, a matrix, words.
 
-`rewards.answers` reads them out of texts, `rewards.equality` and `rewards.real_sets` compare them. `str` shows a form
+`answers` reads them out of texts, `equality` and `real_sets` compare them. `str` shows a form
 to people, in verdicts and reports.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rewards.expressions import Expression, show, symbols
-from rewards.units import Unit
+from rewards.mathematics.expressions import Expression, show, symbols
+from rewards.mathematics.units import Unit
 
 
 @dataclass(frozen=True)

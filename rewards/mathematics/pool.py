@@ -26,7 +26,7 @@ from pathlib import Path
 from rewards.scoring import SetupError
 from rewards.verdicts import Verdict, VerdictKind
 
-SCRIPT = Path(__file__).with_name("math_worker.py")
+SCRIPT = Path(__file__).with_name("worker.py")
 START_SECONDS = 60.0
 """A worker that has not finished its imports by then counts as failed (it takes about 0.6 s on an idle core)."""
 MAX_FAILED_STARTS = 3
@@ -47,7 +47,7 @@ class Pair:
     gold: str
     answer: str | None
     how: str = "texts"
-    """ "texts": LaTeX with `$…$`, compared by math-verify; "expressions": JSON of rewards.expressions, by SymPy."""
+    """ "texts": LaTeX with `$…$`, compared by math-verify; "expressions": JSON of `expressions`, by SymPy."""
 
 
 @dataclass

@@ -18,7 +18,7 @@ import random
 from collections.abc import Mapping
 from fractions import Fraction
 
-from rewards.expressions import Expression, parts, symbols
+from rewards.mathematics.expressions import Expression, parts, symbols
 
 MAX_TERMS = 400
 """Terms of a sum."""
@@ -48,7 +48,7 @@ class UndefinedError(ArithmeticError):
 def equal(left: Expression, right: Expression) -> bool | None:
     """Whether two expressions are equal, exactly; None where only computer algebra could tell.
 
-    >>> from rewards.expressions import read_expression as read
+    >>> from rewards.mathematics.expressions import read_expression as read
     >>> equal(read(r"\\frac{1}{\\sqrt2}"), read(r"\\sqrt2/2")), equal(read("(x+1)^2"), read("x^2+1"))
     (True, False)
     >>> equal(read(r"\\sin^2 x + \\cos^2 x"), read("1")) is None
@@ -78,7 +78,7 @@ def numerator_of_difference(left: Expression, right: Expression) -> Polynomial:
 def rational(expression: Expression) -> Fraction | None:
     """The value of an expression that is a rational number, else None.
 
-    >>> from rewards.expressions import read_expression as read
+    >>> from rewards.mathematics.expressions import read_expression as read
     >>> rational(read(r"\\sqrt{16}/3")), rational(read("9^9^9"))
     (Fraction(4, 3), None)
     """
