@@ -1,0 +1,65 @@
+"""The GPU paths against the CPU's: FlexAttention over shared prompts, compiled decoding in CUDA graphs. Skipped without
+a GPU; every path has a CPU twin in the other tests."""
+
+import pytest
+import torch
+from test_packing import make_groups
+from tiny import EOS, PAD, tiny_model, tiny_trainer
+
+from grpo.attention import use_packed_attention
+from grpo.loss import Divisors, LossConfig, grpo_loss
+from grpo.packing import PackLayout, pack_groups, trained_mask
+from grpo.sampling import Sampler, SamplingConfig
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [13], [4] * 30]
+
+
+def gradient(model, groups, max_tokens, layout):
+    tokens = sum(len(c.token_ids) for g in groups for c, t in zip(g.completions, trained_mask(g, False)) if t)
+    divisors = Divisors(num_rows=24, num_tokens=tokens, rollout_tokens_per_update=tokens)
+    model.zero_grad()
+    for pack in pack_groups(groups, max_tokens, PAD, "cuda", layout=layout):
+        logits = model(
+            input_ids=pack.input_ids, position_ids=pack.position_ids, attention_mask=pack.attention_mask
+        ).logits.float()
+        logprobs = logits.log_softmax(-1).gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0]
+        config = LossConfig(max_completion_length=300, beta=0.05)
+        grpo_loss(pack.by_completion(logprobs), pack.loss_inputs, divisors, config)[0].backward()
+    return torch.cat([p.grad.float().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize("max_tokens", [4000, 1500])
+def test_shared_prompts_through_flex_attention(dtype, bound, max_tokens):
+    """Relative error of the gradient; in bfloat16 that of one padded batch against another is 0.005."""
+    model = tiny_model(dtype=dtype, max_position_embeddings=512).cuda()
+    assert use_packed_attention(model) is None
+    groups = make_groups(seed=5, sizes=(8, 8, 8), longest=300)
+    expected = gradient(model, groups, 4000, PackLayout(share_prompts=False))
+    shared = gradient(model, groups, max_tokens, PackLayout(long_rows=True))
+    assert (shared - expected).norm() / expected.norm() < bound
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_cuda_graphs_sample_what_the_cpu_samples(compiled, temperature):
+    config = SamplingConfig(max_new_tokens=60, temperature=temperature)
+    model = tiny_model()
+    expected = Sampler(model, [EOS], PAD).sample(PROMPTS, [list(range(5))] * 4, config)
+    sampler = Sampler(tiny_model().cuda(), [EOS], PAD, compiled=compiled)
+    for max_rows in (512, 8):
+        groups = sampler.sample(PROMPTS, [list(range(5))] * 4, config, max_rows)
+        for ours, theirs in zip(groups, expected):
+            for one, other in zip(ours, theirs):
+                assert one.token_ids == other.token_ids
+                torch.testing.assert_close(torch.tensor(one.logprobs), torch.tensor(other.logprobs))
+
+
+def test_training_steps_on_the_gpu(tmp_path):
+    """Compiled layers, checkpointing, a weights copy for sampling, a reference, two updates a rollout."""
+    trainer = tiny_trainer(tmp_path, use_cpu=False, beta=0.01, max_steps=4, num_iterations=2, bf16=True)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    assert [line["ratio/mean"] == pytest.approx(1, abs=0.02) for line in lines[::2]] == [True, True]
+    assert all(line["grad_norm"] > 0 for line in lines)
