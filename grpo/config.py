@@ -97,10 +97,18 @@ class GRPOConfig(TrainingArguments):
     scale_rewards: str = field(
         default="group", metadata={"help": "Divide advantages by the std of the 'group', of the 'batch', or by 'none'."}
     )
-    loss_type: str = field(default="dapo", metadata={"help": "'grpo', 'dr_grpo', 'dapo' or 'bnpo': docs/losses.md."})
+    loss_type: str = field(
+        default="dapo", metadata={"help": "'grpo', 'dr_grpo', 'dapo', 'bnpo', 'cispo' or 'sapo': docs/losses.md."}
+    )
     epsilon: float = field(default=0.2, metadata={"help": "The ratio is clipped below at 1 - epsilon."})
     epsilon_high: float | None = field(default=None, metadata={"help": "Clipped above at 1 + this; None: epsilon."})
     delta: float | None = field(default=None, metadata={"help": "Largest ratio for a negative advantage."})
+    sapo_temperature_pos: float = field(default=1.0, metadata={"help": "SAPO's temperature, positive advantages."})
+    sapo_temperature_neg: float = field(default=1.05, metadata={"help": "SAPO's temperature, negative advantages."})
+    off_policy_mask_threshold: float | None = field(
+        default=None,
+        metadata={"help": "Leave out completions of negative advantage whose mean log(old / policy) exceeds this."},
+    )
     importance_sampling_level: str = field(default="token", metadata={"help": "'token' (GRPO) or 'sequence' (GSPO)."})
     num_iterations: int = field(default=1, metadata={"help": "Passes over each rollout (mu of DeepSeekMath)."})
     mask_truncated_completions: bool = field(
@@ -228,6 +236,9 @@ class GRPOConfig(TrainingArguments):
             delta=self.delta,
             beta=self.beta,
             use_bias_correction_kl=self.use_bias_correction_kl,
+            sapo_temperature_pos=self.sapo_temperature_pos,
+            sapo_temperature_neg=self.sapo_temperature_neg,
+            off_policy_mask_threshold=self.off_policy_mask_threshold,
             importance_sampling_level=self.importance_sampling_level,
             max_completion_length=self.max_completion_length,
         )

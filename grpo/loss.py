@@ -20,7 +20,7 @@ class LossConfig:
     """What the loss computes. Fields have TRL's names, meanings and, save use_bias_correction_kl, defaults."""
 
     loss_type: str = "dapo"
-    """How token losses are averaged: "grpo", "bnpo", "dr_grpo" or "dapo"."""
+    """What a token's loss is and how they are averaged: "grpo", "bnpo", "dr_grpo", "dapo", "cispo" or "sapo"."""
     epsilon: float = 0.2
     """The ratio is clipped below at 1 - epsilon. PPO section 6.1 uses 0.2."""
     epsilon_high: float | None = None
@@ -32,6 +32,13 @@ class LossConfig:
     """Weight of the KL to the reference policy; 0 leaves it out. DeepSeek-R1 uses 0.001, DeepSeekMath 0.04."""
     use_bias_correction_kl: bool = False
     """Multiply the KL by the ratio, as DeepSeek-V3.2 (arXiv:2512.02556) does. R1 does not; TRL does by default."""
+    sapo_temperature_pos: float = 1.0
+    """SAPO's temperature for positive advantages (arXiv:2511.20347); TRL's default."""
+    sapo_temperature_neg: float = 1.05
+    """For the others a little larger, as their gradients lift every token but the sampled one; TRL's default."""
+    off_policy_mask_threshold: float | None = None
+    """Leave out a completion of negative advantage whose mean log(old / policy) exceeds this (DeepSeek-V3.2,
+    arXiv:2512.02556, eq. 9); None keeps all."""
     importance_sampling_level: str = "token"
     """One ratio a "token" (GRPO), or one a "sequence": the geometric mean of its tokens' (GSPO, arXiv:2507.18071)."""
     max_completion_length: int
@@ -56,6 +63,10 @@ class LossConfig:
                 f"delta must exceed the upper clip, 1 + epsilon_high = {1 + self.upper_epsilon:g}, got {self.delta}: "
                 "below it, positive advantages are clipped there too; INTELLECT-2 uses 4"
             )
+        for name in ("sapo_temperature_pos", "sapo_temperature_neg", "off_policy_mask_threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a positive number, got {value}")
         if self.max_completion_length < 1:
             raise ValueError(f"max_completion_length must be 1 token or more, got {self.max_completion_length}")
 
@@ -136,7 +147,14 @@ def grpo_loss(
     ratio = importance_ratio(policy_logprobs, old_logprobs, mask, cfg.importance_sampling_level)
     advantages = batch.advantages if batch.advantages.ndim == 2 else batch.advantages[:, None]
     advantages = advantages.expand_as(mask).masked_fill(~mask, 0.0)
-    per_token, kl = -clipped_surrogate(ratio, advantages, cfg), None
+    if cfg.loss_type == "cispo":
+        per_token = -cispo_surrogate(ratio, advantages, policy_logprobs.masked_fill(~mask, 0.0), cfg)
+    else:
+        per_token = -SURROGATES.get(cfg.loss_type, clipped_surrogate)(ratio, advantages, cfg)
+    if cfg.off_policy_mask_threshold is not None:
+        near = near_policy(policy_logprobs, old_logprobs, mask, cfg.off_policy_mask_threshold)
+        per_token = per_token * (near | (advantages >= 0))
+    kl = None
     if cfg.beta > 0:
         assert batch.ref_logprobs is not None  # or _check would have raised
         kl = kl_to_reference(policy_logprobs, batch.ref_logprobs, mask)
@@ -160,6 +178,29 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, cfg: LossConfig) -> Ten
     clipped = ratio.clamp(1 - cfg.epsilon, 1 + cfg.upper_epsilon)
     bounded = ratio if cfg.delta is None else ratio.clamp(max=cfg.delta)
     return torch.minimum(bounded * advantages, clipped * advantages)
+
+
+def cispo_surrogate(ratio: Tensor, advantages: Tensor, policy_logprobs: Tensor, cfg: LossConfig) -> Tensor:
+    """MiniMax-M1 (arXiv:2506.13585): the weight is clipped and not the update, so every token keeps a gradient.
+
+    As in TRL, the weight is at most epsilon_high itself (ScaleRL, arXiv:2510.13786, uses 5), and has no lower clip.
+    """
+    return ratio.clamp(max=cfg.upper_epsilon).detach() * advantages * policy_logprobs
+
+
+def sapo_surrogate(ratio: Tensor, advantages: Tensor, cfg: LossConfig) -> Tensor:
+    """SAPO (arXiv:2511.20347): a sigmoid takes the clip's place, with the ratio's own gradient where that is 1."""
+    temperature = torch.full_like(advantages, cfg.sapo_temperature_neg)
+    temperature = temperature.masked_fill(advantages > 0, cfg.sapo_temperature_pos)
+    return torch.sigmoid(temperature * (ratio - 1)) * 4 / temperature * advantages
+
+
+@torch.no_grad()
+def near_policy(policy_logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, threshold: float) -> Tensor:
+    """[B, 1] bool: whether the policy is still near the one that sampled, by the mean log(old / policy) of a row."""
+    log_ratio = (old_logprobs - policy_logprobs).masked_fill(~mask, 0.0)
+    distance = log_ratio.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return distance <= threshold
 
 
 def kl_to_reference(policy_logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
@@ -205,11 +246,16 @@ def _mean_of_longest(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: L
     return per_token.sum() / (max(divisors.num_rows, 1) * cfg.max_completion_length)
 
 
+SURROGATES: dict[str, Callable[[Tensor, Tensor, LossConfig], Tensor]] = {"sapo": sapo_surrogate}
+"""loss_type -> its objective of ratio and advantages, where that is not PPO's."""
+
 AVERAGES: dict[str, Callable[[Tensor, Tensor, Divisors, LossConfig], Tensor]] = {
     "bnpo": _mean_of_update_tokens,
+    "cispo": _mean_of_rollout_tokens,
     "dapo": _mean_of_rollout_tokens,
     "dr_grpo": _mean_of_longest,
     "grpo": _mean_of_row_means,
+    "sapo": _mean_of_row_means,
 }
 """loss_type -> what turns the token losses [B, T], 0 where mask is False, into this pack's share of the loss."""
 
@@ -225,6 +271,8 @@ def _statistics(
         weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
     low_clipped = (ratio < 1 - cfg.epsilon) & (advantages < 0)
     high_clipped = (ratio > 1 + cfg.upper_epsilon) & (advantages > 0)
+    if cfg.loss_type == "cispo":  # a weight is clipped above alone, whatever the advantage's sign
+        low_clipped, high_clipped = torch.zeros_like(low_clipped), (ratio > cfg.upper_epsilon).expand_as(mask)
     sums = {
         "num_tokens": num_tokens,
         "num_ratios": weight.sum(),

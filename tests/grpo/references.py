@@ -20,30 +20,42 @@ def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
     return out
 
 
-def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg):
-    """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row."""
+def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None):
+    """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row.
+
+    weights_policy: the log-probs that cispo's weights are taken from, as they are no function of the policy."""
     total = 0.0
     for i in range(len(policy)):
         tokens = [t for t in range(len(policy[i])) if mask[i][t]]
         if not tokens:
             continue
         log_ratios = {t: policy[i][t] - old[i][t] for t in tokens}
+        weights = {t: (weights_policy or policy)[i][t] - old[i][t] for t in tokens}
+        if cfg.importance_sampling_level == "sequence":
+            weights = dict.fromkeys(tokens, sum(weights.values()) / len(tokens))
+        weights = {t: math.exp(weight) for t, weight in weights.items()}
         if cfg.importance_sampling_level == "sequence":
             mean = sum(log_ratios.values()) / len(tokens)
             log_ratios = dict.fromkeys(tokens, mean)
         row = 0.0
         for t in tokens:
             ratio = math.exp(log_ratios[t])
-            row -= _surrogate(ratio, advantages[i], cfg)
+            if cfg.loss_type == "cispo":
+                row -= min(weights[t], cfg.upper_epsilon) * advantages[i] * policy[i][t]
+            elif cfg.loss_type == "sapo":
+                heat = cfg.sapo_temperature_pos if advantages[i] > 0 else cfg.sapo_temperature_neg
+                row -= 4 / heat / (1 + math.exp(-heat * (ratio - 1))) * advantages[i]
+            else:
+                row -= _surrogate(ratio, advantages[i], cfg)
             if cfg.beta:
                 kl = math.exp(ref[i][t]) / math.exp(policy[i][t]) - math.log(math.exp(ref[i][t] - policy[i][t])) - 1
                 row += cfg.beta * kl * (ratio if cfg.use_bias_correction_kl else 1.0)
-        total += row / len(tokens) if cfg.loss_type == "grpo" else row
-    if cfg.loss_type == "grpo":
+        total += row / len(tokens) if cfg.loss_type in ("grpo", "sapo") else row
+    if cfg.loss_type in ("grpo", "sapo"):
         return total / divisors.num_rows
     if cfg.loss_type == "bnpo":
         return total / divisors.num_tokens
-    if cfg.loss_type == "dapo":
+    if cfg.loss_type in ("dapo", "cispo"):
         return total / divisors.rollout_tokens_per_update
     return total / (divisors.num_rows * cfg.max_completion_length)
 

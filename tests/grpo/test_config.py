@@ -70,7 +70,7 @@ def test_the_docs_name_every_difference():
     [
         ({"num_generations": 1}, r"num_generations must be 2 or more, got 1: .* DeepSeek-R1 uses 16"),
         ({"scale_rewards": "rows"}, r"scale_rewards must be 'group', 'batch' or 'none', got 'rows'"),
-        ({"loss_type": "ppo"}, r"loss_type must be one of bnpo, dapo, dr_grpo, grpo; got 'ppo'"),
+        ({"loss_type": "ppo"}, r"loss_type must be one of bnpo, cispo, dapo, dr_grpo, grpo, sapo; got 'ppo'"),
         ({"importance_sampling_level": "word"}, "'token' or 'sequence', got 'word'"),
         ({"num_iterations": 0}, "num_iterations must be 1 or more, got 0"),
         ({"max_tokens_per_pack": 0}, "max_tokens_per_pack must be 1 or more, got 0"),

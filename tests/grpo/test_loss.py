@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from grpo.advantages import group_advantages
 from grpo.loss import AVERAGES, Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
 
-LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo"]
+LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 LEVELS = ["token", "sequence"]
 OPTIONS = [
     dict(
@@ -72,14 +72,17 @@ def test_value_and_gradient_match_a_scalar_loop(policy, batch, divisors, options
         x.tolist() for x in (batch.old_logprobs, batch.ref_logprobs, batch.advantages, batch.mask)
     )
 
+    weights = policy.tolist()  # cispo's weights carry no gradient, so they stay where the policy is
+
     def reference(rows):
-        return scalar_loss(rows, old, ref, advantages, mask, divisors, cfg)
+        return scalar_loss(rows, old, ref, advantages, mask, divisors, cfg, weights)
 
     loss, _ = grpo_loss(policy, batch, divisors, cfg)
     assert loss.item() == pytest.approx(reference(policy.tolist()), rel=1e-12)
     expected = torch.tensor(numeric_gradient(reference, policy.tolist()), dtype=torch.float64)
     assert_close(gradient(policy, batch, divisors, cfg), expected, rtol=1e-6, atol=1e-9)
-    assert gradcheck(lambda p: grpo_loss(p, batch, divisors, cfg)[0], policy)
+    if cfg.loss_type != "cispo":
+        assert gradcheck(lambda p: grpo_loss(p, batch, divisors, cfg)[0], policy)
 
 
 def test_the_batch_reaches_every_branch(policy, batch, divisors):
@@ -267,7 +270,7 @@ def test_arguments_are_left_alone(policy, batch, divisors):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss_type": "ppo"}, "bnpo, dapo, dr_grpo, grpo; got 'ppo'"),
+        ({"loss_type": "ppo"}, "bnpo, cispo, dapo, dr_grpo, grpo, sapo; got 'ppo'"),
         ({"importance_sampling_level": "word"}, "'token' or 'sequence', got 'word'"),
         ({"epsilon": 0.0}, "epsilon must be a positive number, got 0"),
         ({"epsilon": float("nan")}, "epsilon must be a positive number, got nan"),

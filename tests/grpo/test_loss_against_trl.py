@@ -11,7 +11,7 @@ from trl import GRPOTrainer
 
 from grpo.loss import Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
 
-LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo"]
+LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 LEVELS = ["token", "sequence"]
 ROWS, LENGTH = 8, 9
 
@@ -42,6 +42,8 @@ def trl_trainer(cfg, policy, accumulation_steps, steps_per_generation):
         accelerator=OneProcess(),
         args=SimpleNamespace(
             delta=cfg.delta,
+            sapo_temperature_pos=cfg.sapo_temperature_pos,
+            sapo_temperature_neg=cfg.sapo_temperature_neg,
             steps_per_generation=steps_per_generation,
             use_bias_correction_kl=cfg.use_bias_correction_kl,
         ),
@@ -54,7 +56,8 @@ def trl_trainer(cfg, policy, accumulation_steps, steps_per_generation):
         loss_type=cfg.loss_type,
         max_completion_length=cfg.max_completion_length,
         model=SimpleNamespace(training=True),
-        off_policy_mask_threshold=None,
+        get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
+        off_policy_mask_threshold=cfg.off_policy_mask_threshold,
         top_entropy_quantile=1.0,
         use_vllm=False,
         vllm_importance_sampling_correction=False,
@@ -100,7 +103,8 @@ def make_batch(dtype, empty_row=True):
 
 
 def config(**options):
-    return LossConfig(**{"max_completion_length": 12, **options})
+    # TRL rounds SAPO's temperatures to float32; this one is exact there.
+    return LossConfig(**{"max_completion_length": 12, "sapo_temperature_neg": 1.0625, **options})
 
 
 @pytest.mark.parametrize(
@@ -130,8 +134,27 @@ def test_one_batch_matches_trl(loss_type, level, beta, bias_correction, epsilon_
         assert_close(ours[1], trl[1], rtol=tolerance, atol=tolerance / 10)
 
 
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_masking_off_policy_sequences_matches_trl(loss_type):
+    """A threshold that drops one completion of negative advantage and keeps the others, and one that keeps all."""
+    policy, batch = make_batch(torch.float64)
+    tokens = int(batch.mask.sum())
+    divisors = Divisors(num_rows=ROWS, num_tokens=tokens, rollout_tokens_per_update=tokens)
+    gradients = []
+    for threshold in (0.3, 5.0, None):
+        cfg = config(loss_type=loss_type, beta=0.04, off_policy_mask_threshold=threshold)
+        ours = our_update(cfg, policy, batch, divisors)
+        assert_close(
+            ours[:2], trl_update(cfg, policy, batch, [list(range(ROWS))], tokens, 1)[:2], rtol=1e-10, atol=1e-12
+        )
+        gradients.append(ours[1])
+    dropped = (gradients[0] != gradients[2]).any(dim=1)
+    assert dropped.tolist() == [True] + [False] * (ROWS - 1)
+    assert torch.equal(gradients[1], gradients[2])
+
+
 @pytest.mark.parametrize("mini_batches", [1, 3])
-@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "dapo", "cispo", "sapo"])
 def test_an_accumulation_window_matches_trl(loss_type, mini_batches):
     """Four micro-batches of two rows; the rollout serves this update, or three such updates (dapo's divisor)."""
     cfg = config(loss_type=loss_type, beta=0.04)
