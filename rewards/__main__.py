@@ -121,6 +121,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 def _judge_answer(options: argparse.Namespace, columns: dict[str, Any]) -> Verdict:
     if options.reward != "accuracy":
+        load_reward(options.reward, dict(options.arg))  # an unknown name is said first
         raise ValueError(f"reward {options.reward!r} judges a whole completion; give it by --completion")
     gold = columns.get("answer", columns.get("solution"))
     if gold is None:

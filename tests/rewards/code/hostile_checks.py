@@ -103,10 +103,11 @@ def descendants(pid):
 
 
 def wait_until(condition, seconds=10.0):
+    """Whether it comes true in time."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not (holds := condition()) and time.monotonic() < end:
         time.sleep(0.02)
-    return condition()
+    return holds
 
 
 def check_functions(programs, world, sandbox):
