@@ -136,7 +136,8 @@ class WeightsCopy:
     def __init__(self, policy: PreTrainedModel, dtype: torch.dtype):
         self.policy = policy
         self.model = copy.deepcopy(policy).to(dtype).requires_grad_(False).eval()
-        self.model.__dict__.pop("forward", None)  # a head that was fused in still belongs to the policy
+        for module in self.model.modules():
+            module.__dict__.pop("forward", None)  # a head that was fused in still calls the policy's own forward
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -5,6 +5,7 @@ import functools
 import pytest
 import torch
 from tiny import EOS, PAD, tiny_model
+from trl.trainer.utils import add_fused_lm_head
 
 import grpo.decoding
 from grpo.attention import use_packed_attention
@@ -106,6 +107,16 @@ def test_a_copy_of_the_weights_follows_the_policy():
         assert weight.dtype == torch.bfloat16
         assert not weight.requires_grad
         assert torch.equal(weight, policy.get_parameter(name).to(torch.bfloat16)), name
+
+
+def test_a_copy_of_a_model_with_a_fused_head_answers_for_itself():
+    """TRL's head keeps hold of the forward of the model that it was put on, in a copy too."""
+    policy = tiny_model()
+    add_fused_lm_head(policy)
+    copy = WeightsCopy(policy, torch.float64)
+    ids = torch.arange(5, 12)[None]
+    assert copy.model(ids).logits.dtype == torch.float64
+    torch.testing.assert_close(copy.model(ids).logits.float(), tiny_model()(ids).logits)
 
 
 def test_a_model_with_sliding_windows_is_sampled_in_padded_batches():
