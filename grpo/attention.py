@@ -168,6 +168,8 @@ def cannot_share_prompts(model: PreTrainedModel) -> str | None:
         return f"its attention implementation is {implementation!r}; load it with sdpa to share prompts"
     if not getattr(model, "_supports_attention_backend", False):
         return f"{type(model).__name__} does not take other attention functions"
+    if getattr(config, "attention_dropout", 0.0):
+        return f"it drops attention weights in training (attention_dropout {config.attention_dropout})"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         return f"its layers are not all full attention but {', '.join(sorted(kinds))}"

@@ -24,10 +24,13 @@ class CompiledLayers:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
+        before = [layer.__dict__.get("forward") for layer in self.layers]
         for layer, forward in zip(self.layers, self.forwards):
             layer.forward = forward
         try:
             yield
         finally:
-            for layer in self.layers:
+            for layer, forward in zip(self.layers, before):
                 del layer.forward
+                if forward is not None:
+                    layer.forward = forward

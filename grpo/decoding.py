@@ -139,6 +139,8 @@ class Decoder:
         self.on_gpu = self.device.type == "cuda"
         self.stops = torch.tensor(list(stop_token_ids), device=self.device)
         self.num_rows, self.num_columns = num_rows, num_columns
+        self.num_asked = num_rows
+        """Rows that were asked for; `num_rows` is lower where the memory does not hold as many."""
         compiled = self.on_gpu if compiled is None else compiled
         self.next_logits = _compiled(next_logits) if compiled else next_logits
         self.choose = choose

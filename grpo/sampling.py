@@ -102,7 +102,7 @@ def _inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     width = size if size <= CDF_BLOCK else 512
     blocks = pad(probs, (0, -size % width)).unflatten(-1, (-1, width))  # [B, blocks, width]
     target = uniforms[:, None]
-    block, target = _first_beyond(blocks.double().sum(dim=-1), target)
+    block, target = _first_beyond(blocks.sum(dim=-1, dtype=torch.float64), target)
     within = blocks.gather(1, block[:, :, None].expand(-1, 1, width))[:, 0].double()
     token, _ = _first_beyond(within, target)
     return (block * width + token)[:, 0]
@@ -135,15 +135,17 @@ class WeightsCopy:
 
     def __init__(self, policy: PreTrainedModel, dtype: torch.dtype):
         self.policy = policy
-        self.model = copy.deepcopy(policy).to(dtype).requires_grad_(False).eval()
+        self.model = copy.deepcopy(policy).requires_grad_(False).eval()
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)  # buffers keep theirs: rotary frequencies are float32
         for module in self.model.modules():
             module.__dict__.pop("forward", None)  # a head that was fused in still calls the policy's own forward
 
     @torch.no_grad()
     def refresh(self) -> None:
-        theirs = dict(self.policy.named_parameters())
-        names, own = zip(*self.model.named_parameters())
-        torch._foreach_copy_(list(own), [theirs[name].detach() for name in names])
+        theirs = dict(self.policy.named_parameters()) | dict(self.policy.named_buffers())
+        own = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        torch._foreach_copy_(list(own.values()), [theirs[name].detach() for name in own])
 
 
 class Sampler:
@@ -222,7 +224,7 @@ class Sampler:
         """The last call's decoder where it serves this one too."""
         if self._decoder is not None:
             kept, decoder = self._decoder
-            if kept == config and decoder.num_rows >= rows and columns <= decoder.num_columns <= 2 * columns:
+            if kept == config and decoder.num_asked >= rows and columns <= decoder.num_columns <= 2 * columns:
                 return decoder
             self._decoder = None  # before the next one takes its memory
         choose = functools.partial(choose_tokens, config=config)

@@ -273,6 +273,13 @@ class GRPOTrainer(Trainer):
             dtype=torch.float64,
         ).transpose(0, 1)  # [functions, prompts, completions]
         totals, live = combine_rewards(parts, self.reward_weights)
+        if not live.any() and self.state.global_step == 0:
+            raise ValueError(
+                f"no reward ({', '.join(self.reward_names)}) applied to any of the {live.numel()} completions of the "
+                "first rollout, so nothing can be learned. A reward gives None where its columns are missing, its gold "
+                f"answer is unreadable or its `where` does not match; the data set's columns are "
+                f"{', '.join(self.train_dataset.column_names)}"
+            )
         advantages = group_advantages(totals, self.args.scale_rewards, live)
         learns = teaches(totals, live)
         mine = [i for i, (rank, _) in enumerate(rows) if rank == self.accelerator.process_index]

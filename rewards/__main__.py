@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--second", choices=["all", *CHECKERS, "none"], default="all", help="checkers to compare with, if installed"
     )
-    command.add_argument("--examples", type=int, default=10, help="lines shown of each kind")
+    command.add_argument("--examples", type=_natural, default=10, help="lines shown of each kind")
     command.add_argument("--json", action="store_true", help="print everything, each line's verdict too, as JSON")
     return result
 
@@ -176,6 +176,13 @@ def run_list(options: argparse.Namespace) -> int:
     return 0
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"0 or more, got {text}")
+    return number
+
+
 def run_audit(options: argparse.Namespace) -> int:
     second = {"all": available(), "none": []}.get(options.second, [options.second])
     if missing := set(second) - set(available()):
@@ -185,6 +192,8 @@ def run_audit(options: argparse.Namespace) -> int:
     print(
         json.dumps(audit.to_json(), ensure_ascii=False, indent=1) if options.json else render(audit, options.examples)
     )
+    if not audit.findings and not audit.errors and not audit.stopped:
+        raise ValueError(f"{options.file} holds no completion; it needs a JSON object a line, with `completion`")
     if audit.stopped:
         return 130 if audit.stopped == INTERRUPTED else 2
     return 1 if audit.errors else 0

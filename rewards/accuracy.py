@@ -156,7 +156,7 @@ def accuracy_verdicts(
     tasks: Sequence[str | None] = task if task is not None else [None] * size
     sets: Sequence[Sequence[int] | None] = numbers if numbers is not None else [None] * size
     texts = [with_prefill(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-    rows = [index for index in range(size) if golds[index] is not None]
+    rows = [index for index in range(size) if not _is_missing(golds[index])]
     cases = [
         Case(gold=str(golds[i]), answer=extract(texts[i], tasks[i]), task=tasks[i], numbers=tuple(sets[i] or ()))
         for i in rows
@@ -165,3 +165,8 @@ def accuracy_verdicts(
     for index, verdict in zip(rows, check_many(cases), strict=True):
         verdicts[index] = verdict
     return verdicts
+
+
+def _is_missing(gold: object) -> bool:
+    """None, or the NaN that tables and JSON have for it."""
+    return gold is None or gold != gold

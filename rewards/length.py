@@ -152,9 +152,11 @@ def token_counts(
     counts = [len(ids) for ids in completion_ids] if completion_ids is not None else list(length or ())
     if len(counts) != len(completions):
         raise ValueError(f"reward {name!r}: {len(completions)} completions need as many lengths, got {len(counts)}")
+    if odd := [count for count in counts if not isinstance(count, int)]:
+        raise ValueError(f"reward {name!r}: a length is a whole number of tokens, got {odd[0]!r}")
     return counts
 
 
 def _check_limit(max_completion_length: int) -> None:
-    if max_completion_length < 1:
-        raise ValueError(f"max_completion_length is in tokens and must be 1 or more, got {max_completion_length}")
+    if not isinstance(max_completion_length, int) or max_completion_length < 1:
+        raise ValueError(f"max_completion_length is in tokens and must be 1 or more, got {max_completion_length!r}")

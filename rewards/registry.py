@@ -101,12 +101,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def load_attribute(name: str, path: str) -> Any:
     """What stands at "module:attribute", for the reward called `name`. Raises RewardError unless it is callable."""
     module, _, attribute = path.partition(":")
+    if module.startswith("."):
+        raise RewardError(f"reward {name!r} names a relative module; write it whole, package.module:function")
     try:
         found: Any = importlib.import_module(module)
     except ImportError as error:
         raise RewardError(
             f"reward {name!r}: importing the module {module!r} failed: {error}; "
             "is it installed, or in the current folder?"
+        ) from error
+    except (Exception, SystemExit) as error:  # a module of the user's own may do anything while it is imported
+        raise RewardError(
+            f"reward {name!r}: the module {module!r} raised {type(error).__name__} while it was imported: {error}"
         ) from error
     try:
         for part in attribute.split("."):

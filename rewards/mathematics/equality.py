@@ -131,12 +131,16 @@ class _Comparison:
         if isinstance(answer, Relation):
             answer = self.stated(gold, answer)
         if isinstance(answer, Based):
+            if answer.base != 10:  # it may be what had to be converted
+                raise Wrong(f"{short(answer)} is not in base ten")
             answer = Value(num(int(answer.digits, answer.base)))
         if isinstance(answer, Items) and answer.brackets == ":" and len(answer.items) == 2:
             top, bottom = (_expression(item) for item in answer.items)
             answer = Value(("div", top, bottom))
         if not isinstance(answer, Value):
             raise Wrong(f"{short(answer)} is not one value")
+        if not gold.unit and str(answer.unit or "").startswith("mod "):
+            raise Wrong(f"{short(answer)} leaves its residue to be taken")
         if _in_degrees(gold.unit) and not answer.unit and ("sym", "pi") in set(parts(answer.expression)):
             gold = Value(_radians(gold.expression, gold.unit))
         self.finished(gold.expression, answer.expression)

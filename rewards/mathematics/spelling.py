@@ -62,6 +62,8 @@ _REWRITES = [
         (r"\\(?:bigcup|cup)(?![A-Za-z])", r"\\cup "),
         (r"\\(?:backslash|smallsetminus)(?![A-Za-z])", r"\\setminus "),
         (r"\+/-|\+-", r"\\pm "),
+        (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        (r"(\.[0-9]*)\\dot\s*\{?([0-9])\}?", r"\1\\overline{\2}"),
     ]
 ]
 _TEXT = re.compile(

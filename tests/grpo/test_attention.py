@@ -32,6 +32,7 @@ def test_a_padded_batch_through_packed_attention_is_what_sdpa_gives():
     [
         (lambda: tiny_model(use_sliding_window=True, sliding_window=4, max_window_layers=0), "sliding_attention"),
         (lambda: eager(tiny_model()), "'eager'"),
+        (lambda: tiny_model(attention_dropout=0.1), "attention_dropout 0.1"),
     ],
 )
 def test_why_a_model_cannot_is_said_and_it_stays_as_it_was(make, reason):

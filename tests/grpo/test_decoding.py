@@ -107,6 +107,8 @@ def test_a_copy_of_the_weights_follows_the_policy():
         assert weight.dtype == torch.bfloat16
         assert not weight.requires_grad
         assert torch.equal(weight, policy.get_parameter(name).to(torch.bfloat16)), name
+    for name, buffer in copy.model.named_buffers():
+        assert torch.equal(buffer, policy.get_buffer(name)), "rotary frequencies stay float32"
 
 
 def test_a_copy_of_a_model_with_a_fused_head_answers_for_itself():

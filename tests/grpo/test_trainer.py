@@ -250,8 +250,12 @@ def counted_tokens(trainer):
 
 
 def test_a_rollout_without_anything_to_learn_is_a_step_like_any_other(make_trainer):
-    """Every reward equal, or none at all: finite metrics, and the weights stay."""
-    for reward in (constant, lambda prompts, completions, **columns: [None] * len(completions)):
+    """Every reward equal; and, after the first step, none at all: finite metrics, and the weights stay."""
+
+    def equal_then_none(prompts, completions, **columns):
+        return [1.0 if columns["trainer_state"].global_step == 0 else None] * len(completions)
+
+    for reward in (constant, equal_then_none):
         trainer = make_trainer(rewards=reward, max_steps=2, weight_decay=0.0)
         before = exact(trainer.model).state_dict()
         trainer.train()
@@ -259,9 +263,10 @@ def test_a_rollout_without_anything_to_learn_is_a_step_like_any_other(make_train
         lines = metrics_of(trainer)
         assert len(lines) == 2
         assert all(math.isfinite(value) for line in lines for value in line.values())
-        assert lines[0]["loss"] == lines[0]["grad_norm"] == 0
-        assert lines[0]["frac_reward_zero_std"] == 1
-        assert lines[0]["frac_masked"] == (0 if reward is constant else 1)
+        for line in lines:
+            assert line["loss"] == line["grad_norm"] == 0
+            assert line["frac_reward_zero_std"] == 1
+        assert [line["frac_masked"] for line in lines] == [0, 0 if reward is constant else 1]
 
 
 # ---------------------------------------------------------------- what an update compares with

@@ -71,3 +71,13 @@ def test_a_reward_that_raises_masks_its_completions_where_the_settings_say_so(ma
     assert logged["frac_masked"] == logged["rewards/picky/errors"] > 0
     with pytest.raises(ValueError, match="on_reward_error must be 'stop' or 'mask', got 'ignore'"):
         make_trainer(rewards=picky, on_reward_error="ignore")
+
+
+def test_rewards_that_never_apply_are_found_at_the_first_rollout(make_trainer):
+    """Else a run would end as a success that has learned nothing."""
+
+    def never(prompts, completions, **columns):
+        return [None] * len(completions)
+
+    with pytest.raises(ValueError, match=r"no reward \(never\) applied to any of the 8 completions .* prompt, number"):
+        make_trainer(rewards=never).train()
