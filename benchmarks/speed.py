@@ -21,7 +21,6 @@ import json
 import math
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 import warnings
@@ -42,6 +41,7 @@ from grpo.cpu import use_cores
 from grpo.rollouts import Group
 from grpo.sampling import Completion
 from grpo.trainer import GRPOTrainer
+from recipes.run_folder import checkout_commit
 
 SHAPES = {  # Qwen2.5's (arXiv:2412.15115, table 1; the models' config.json)
     "0.5b": {"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "intermediate_size": 4864},
@@ -67,7 +67,6 @@ class Row:
     tokens: int
     peak_gib: float | None = None
     error: str = ""
-    note: str = ""
     samples: list[float] = field(default_factory=list)
 
 
@@ -350,13 +349,16 @@ class Bench:
         return 6 * ((parameters - embedding) * tokens + embedding * self.num_tokens) / rate
 
     def table(self) -> str:
-        baseline = {"update": "TRL, micro-batches of 8", "sampling": "TRL defaults, 64 rows", "step": "TRL defaults"}
         by_name = {(row.part, row.what): row for row in self.rows}
         lines = [f"{'part':9} {'what':46} {'median ms':>10} {'tokens/s':>10} {'peak GiB':>9} {'x TRL':>6}"]
         for row in self.rows:
-            base = by_name.get((row.part, baseline[row.part].replace("64 rows", row.what.rsplit(", ")[-1])))
-            if row.part == "update":
-                base = by_name.get(("update", baseline["update"]))
+            rows = row.what.rpartition(", ")[2]
+            baselines = {
+                "update": "TRL, micro-batches of 8",
+                "sampling": f"TRL defaults, {rows}",
+                "step": "TRL defaults",
+            }
+            base = by_name.get((row.part, baselines[row.part]))
             ratio = base.seconds / row.seconds if base else math.nan
             peak = "" if row.peak_gib is None else f"{row.peak_gib:.1f}"
             lines.append(
@@ -405,7 +407,9 @@ def some_rewards(prompts: list, completions: list, **columns: Any) -> list[float
 
 
 def hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU, torch threads"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def main() -> None:
@@ -426,12 +430,11 @@ def main() -> None:
     floor = bench.floor()
     for part in options.part:
         getattr(bench, part)()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     heading = (
         f"{bench.shape} shape, {options.profile} completions ({bench.num_tokens} tokens, longest {bench.longest}), "
         f"{PROMPTS} x {GENERATIONS}, sampling {bench.sampled_tokens} tokens a row\n"
         f"{hardware(bench.device)}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"trl {trl.__version__}, commit {commit or 'unknown'}"
+        f"trl {trl.__version__}, commit {checkout_commit()}"
     )
     if floor is not None:
         heading += f"\nthe update's matrix products alone would take {floor * 1000:.0f} ms at this card's rate"

@@ -185,7 +185,7 @@ class _PackMaker:
     layout: PackLayout
 
     def pack(self, rows: Sequence[Sequence[Bundle]]) -> Pack:
-        width = max(2, *map(_width, rows)) if rows else 2
+        width = max(2, *map(_width, rows))
         if self.layout.long_rows:
             width = to_block_width(width)
         shape = (len(rows), width)
@@ -244,9 +244,8 @@ class _PackMaker:
         column = torch.arange(max(lengths.tolist(), default=1))
         scored = column < lengths[:, None]
         where = (torch.tensor(starts, dtype=torch.long)[:, None] + column).masked_fill(~scored, 0)
-        trained = torch.tensor(
-            [trained_mask(self.groups[g], self.mask_truncated)[c] for g, c in places], dtype=torch.bool
-        )
+        by_group = {g: trained_mask(self.groups[g], self.mask_truncated) for g in {g for g, _ in places}}
+        trained = torch.tensor([by_group[g][c] for g, c in places], dtype=torch.bool)
         loss_inputs = LossInputs(
             old_logprobs=self._spread([self.groups[g].old_logprobs for g, _ in places], places, scored),
             ref_logprobs=self._spread([self.groups[g].ref_logprobs for g, _ in places], places, scored),

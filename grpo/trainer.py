@@ -156,19 +156,17 @@ class GRPOTrainer(Trainer):
         Packs that do not fit into a GPU's memory are made half as large, once, and stay so.
         """
         try:
-            with self.layers_compiled():
-                return self.accumulate_gradients(model, groups)
+            return self.accumulate_gradients(model, groups)
         except torch.OutOfMemoryError as error:
             before, self.max_tokens_per_pack = self.max_tokens_per_pack, max(1, self.max_tokens_per_pack // 2)
             advice = f"a pack of up to {before} tokens does not fit into the GPU's memory: lower max_tokens_per_pack"
-            # Others ranks are in the middle of theirs, and gradients may have met already.
+            # Other ranks are in the middle of their packs, and gradients may have met already.
             if self.accelerator.num_processes > 1 or before < self.args.max_tokens_per_pack:
                 raise torch.OutOfMemoryError(f"{advice} to {self.max_tokens_per_pack}") from error
             logger.warning("%s; going on with %d", advice, self.max_tokens_per_pack)
         model.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        with self.layers_compiled():
-            return self.accumulate_gradients(model, groups)
+        return self.accumulate_gradients(model, groups)
 
     def accumulate_gradients(self, model: Any, groups: Sequence[Group]) -> tuple[Tensor, dict[str, Tensor]]:
         divisors = self.count(groups)
@@ -176,7 +174,7 @@ class GRPOTrainer(Trainer):
         loss = torch.zeros((), device=self.accelerator.device)
         statistics: dict[str, Tensor] = {}
         for pack, sync in self.with_last_synced(model, packs):
-            with sync:
+            with sync, self.layers_compiled():
                 with self.compute_loss_context_manager():
                     output = model(**pack.model_inputs, fused_lm_head=True)
                 logprobs = pack.by_completion(output.log_probs.float())

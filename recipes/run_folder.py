@@ -186,7 +186,7 @@ def provenance(seed: int) -> dict[str, Any]:
     """What a reader needs to repeat a run: commit, versions, command, machine."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
-        "commit": _commit(),
+        "commit": checkout_commit(),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "accelerate", "datasets")}
         | {"python": platform.python_version()},
         "command": " ".join(sys.argv),
@@ -197,7 +197,7 @@ def provenance(seed: int) -> dict[str, Any]:
     }
 
 
-def _commit() -> str:
+def checkout_commit() -> str:
     """The checkout's commit, marked when the working tree differs from it; "unknown" outside a checkout."""
     here = Path(__file__).parent
     try:

@@ -49,7 +49,8 @@ _MAYBE = re.compile(
 )
 """Words between two boxes that leave it open which one is meant; a condition does within one sentence."""
 _OPEN = re.compile(
-    r"\b(?:if not|either|(?:can't|cannot|can not) (?:tell|decide|say)|torn|unsure|hesitate|between)\b", re.I
+    r"\b(?:if not|either|(?:can't|cannot|can not) (?:tell|decide|say)|torn|unsure|hesitate|between)\b",
+    re.IGNORECASE,
 )
 """Words before the first of two boxes in one sentence that leave it open."""
 _CORRECTS = re.compile(
