@@ -1,33 +1,42 @@
 """Attention over packs whose prompts are shared, and over decoding caches: what lets one row hold many completions.
 
-A pack's row holds groups one behind the other, each as `prompt[:-1]`, then a branch `prompt[-1] + completion[:-1]` for
-every completion. A branch sees its group's prompt and itself, never its siblings, so each prompt is computed once and
+A pack's row holds bundles one behind the other, each as `prompt[:-1]`, then a branch `prompt[-1] + completion[:-1]` for
+every completion. A branch sees its bundle's prompt and itself, never its siblings, so each prompt is computed once and
 its gradient is the sum of what its copies would have got (exact: the copies are the same function of the same inputs).
 
-`Spans` says who sees whom by three columns for each position; from them come FlexAttention's block mask on a GPU
-(arXiv:2412.05496) and a boolean mask for SDPA on a CPU, where FlexAttention has no backward.
+Two forms say who sees whom. On a GPU `Segments` cut a row into the prompts and branches, each a sequence of its own for
+FlashAttention (arXiv:2307.08691): a branch brings its own copy of the prompt's keys and values, the only thing that is
+repeated. On a CPU a boolean mask (`Spans`) goes to SDPA.
 """
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 PACKED = "packed"
-"""The attention implementation registered here: FlexAttention for block masks, SDPA for all else."""
-BLOCK = 128
-"""Tokens of FlexAttention's sparse blocks; a row's width on a GPU is a multiple of it."""
+"""The attention implementation registered here: FlashAttention for segments, SDPA for all else."""
 REPLACES = ("sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Implementations that compute what `packed` computes; any other was asked for on purpose and stays."""
+
+
+class BundleLengths(NamedTuple):
+    """A prompt's shared part and the branches behind it, by their lengths in tokens."""
+
+    shared: int
+    branches: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +47,27 @@ class Spans:
     """
 
     start: Tensor
-    """Where the position's group begins."""
+    """Where the position's bundle begins."""
     prompt_end: Tensor
-    """Where the shared part of its group ends."""
+    """Where the shared part of its bundle ends."""
     branch: Tensor
-    """Where its own branch begins; for the shared part, where the group begins; for padding, the position itself."""
+    """Where its own branch begins; for the shared part, where the bundle begins; for padding, the position itself."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[BundleLengths]], width: int) -> Spans:
+        columns = np.broadcast_to(np.arange(width, dtype=np.int32), (3, len(rows), width)).copy()
+        for r, row in enumerate(rows):
+            begin = 0
+            for shared, branches in row:
+                at = begin + shared
+                ends = at + np.cumsum(branches, dtype=np.int32)
+                end = int(ends[-1])
+                columns[0, r, begin:end] = begin
+                columns[1, r, begin:end] = at
+                columns[2, r, begin:at] = begin
+                columns[2, r, at:end] = np.repeat(ends - branches, branches)
+                begin = end
+        return cls(*torch.from_numpy(columns))
 
     def to(self, device: torch.device | str) -> Spans:
         return Spans(self.start.to(device), self.prompt_end.to(device), self.branch.to(device))
@@ -56,44 +81,143 @@ def dense_mask(spans: Spans) -> Tensor:
     return ((key <= query) & (((key >= start) & (key < prompt_end)) | (key >= branch)))[:, None]
 
 
-def block_mask(spans: Spans) -> BlockMask:
-    """The same for FlexAttention. Rows must be a multiple of BLOCK wide.
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """One row of W positions as N sequences with keys of their own, K in all: prompts, branches, and the padding.
 
-    Which blocks are looked at follows from the spans' extremes in each block of queries, so no [W, W] tensor is made; a
-    block that holds no visible pair may be looked at, one that does is never left out.
+    A branch's keys are its prompt's and its own, so that its last query sees its last key: what FlashAttention calls a
+    causal mask aligned to the lower right.
     """
-    start, prompt_end, branch = spans.start, spans.prompt_end, spans.branch
-    rows, width = start.shape
-    if width % BLOCK:
-        raise ValueError(f"a block mask needs rows of a multiple of {BLOCK} positions, got {width}")
 
-    def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        in_prompt = (key >= start[row, query]) & (key < prompt_end[row, query])
-        return (key <= query) & (in_prompt | (key >= branch[row, query]))
+    keys: Tensor
+    """[K], the position that each key is a copy of."""
+    own: Tensor
+    """[W], for each position its copy among the keys of its own sequence."""
+    shared: Tensor
+    """[S], the positions of prompts: those that branches copy."""
+    copies: Tensor
+    """[S, C], the copies that branches made of them; `copied` is False where a prompt has fewer than C branches."""
+    copied: Tensor
+    query_ends: Tensor
+    """[N + 1] int32, where each sequence ends among the queries, from 0."""
+    key_ends: Tensor
+    longest_query: int
+    longest_key: int
 
-    first = torch.arange(0, width, BLOCK, device=start.device, dtype=start.dtype)
-    last = first + BLOCK - 1
-    by_block = [column.view(rows, -1, BLOCK) for column in (start, prompt_end, branch)]
-    lowest_start, _, lowest_branch = (column.amin(-1)[:, :, None] for column in by_block)
-    highest_start, highest_end, highest_branch = (column.amax(-1)[:, :, None] for column in by_block)
-    lowest_end = by_block[1].amin(-1)[:, :, None]
-    causal = first <= first[:, None]
-    touched = causal & (((last >= lowest_start) & (first < highest_end)) | (last >= lowest_branch))
-    wholly = (last < first[:, None]) & (((first >= highest_start) & (last < lowest_end)) | (first >= highest_branch))
-    return BlockMask.from_kv_blocks(
-        *_ordered(touched & ~wholly), *_ordered(touched & wholly), BLOCK_SIZE=BLOCK, mask_mod=sees
-    )
+    @classmethod
+    def of(cls, row: Sequence[BundleLengths], width: int) -> Segments:
+        """Raises ValueError when the bundles take more than `width` positions."""
+        used = sum(shared + sum(branches) for shared, branches in row)
+        if used > width:
+            raise ValueError(f"bundles of {used} positions do not fit into a row of {width}")
+        keys: list[NDArray] = []
+        own = np.empty(width, dtype=np.int64)
+        shared_positions: list[NDArray] = []
+        copies: list[NDArray] = []
+        lengths: list[tuple[int, int]] = []
+        begin = total = 0
+
+        def sequence(start: int, end: int, prompt: NDArray) -> None:
+            nonlocal total
+            keys.extend((prompt, np.arange(start, end)))
+            own[start:end] = np.arange(total + len(prompt), total + len(prompt) + end - start)
+            lengths.append((end - start, len(prompt) + end - start))
+            total += lengths[-1][1]
+
+        most = max((len(branches) for _, branches in row), default=1)
+        for shared, branches in row:
+            at = begin + shared
+            prompt = np.arange(begin, at)
+            if shared:
+                sequence(begin, at, prompt[:0])
+            copied = np.full((shared, most), -1, dtype=np.int64)
+            for number, length in enumerate(branches):
+                copied[:, number] = np.arange(total, total + shared)
+                sequence(at, at + length, prompt)
+                at += length
+            shared_positions.append(prompt)
+            copies.append(copied)
+            begin = at
+        if begin < width:
+            sequence(begin, width, np.arange(0))
+        ends = np.cumsum([(0, 0), *lengths], axis=0, dtype=np.int32)
+        table = torch.from_numpy(np.concatenate([np.empty((0, most), dtype=np.int64), *copies]))
+        return cls(
+            keys=torch.from_numpy(np.concatenate(keys).astype(np.int64)),
+            own=torch.from_numpy(own),
+            shared=torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *shared_positions])),
+            copies=table.clamp(min=0),
+            copied=table >= 0,
+            query_ends=torch.from_numpy(ends[:, 0].copy()),
+            key_ends=torch.from_numpy(ends[:, 1].copy()),
+            longest_query=max(queries for queries, _ in lengths),
+            longest_key=max(count for _, count in lengths),
+        )
+
+    def to(self, device: torch.device | str) -> Segments:
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return Segments(**vars(self) | moved)
 
 
-def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """[R, Q, K] bool -> how many key blocks each query block has, [R, 1, Q], and which, [R, 1, Q, K]."""
-    order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    return blocks.sum(-1, dtype=torch.int32)[:, None], order.to(torch.int32)[:, None]
+class _CopyPrompts(torch.autograd.Function):
+    """[W, H, D] -> [K, H, D]: prompts once for each branch. Its gradient sums the copies in float32 and in order, where
+    indexing's own would add them by atomics, in any order and in the tensor's precision."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, keys: Tensor, own: Tensor, shared: Tensor, copies: Tensor, copied: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(own, shared, copies, copied)
+        return states[keys]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        own, shared, copies, copied = ctx.saved_tensors
+        total, wide = grad[own], torch.promote_types(grad.dtype, torch.float32)
+        sums = grad[copies].to(wide).masked_fill(~copied[:, :, None, None], 0.0).sum(dim=1)
+        total = total.index_copy(0, shared, (total[shared] + sums).to(total.dtype))
+        return total, None, None, None, None, None
 
 
-@functools.cache
-def _compiled_flex() -> Any:
-    return torch.compile(flex_attention)
+def _segment_attention(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+    """query [1, H, W, D], key and value [1, H_kv, W, D] -> [1, W, H, D]."""
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    if torch.is_autocast_enabled(query.device.type):  # rotary frequencies in float32 raise what autocast had lowered
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    table = (segments.keys, segments.own, segments.shared, segments.copies, segments.copied)
+    key, value = _CopyPrompts.apply(key, *table), _CopyPrompts.apply(value, *table)
+    if not _flash_takes(query):
+        return _one_by_one(query, key, value, segments, scaling)[None]
+    ends = (segments.query_ends, segments.key_ends, segments.longest_query, segments.longest_key)
+    return torch.ops.aten._flash_attention_forward(query, key, value, *ends, 0.0, True, False, scale=scaling)[0][None]
+
+
+def _flash_takes(query: Tensor) -> bool:
+    return query.is_cuda and flash_takes(query.dtype, query.shape[-1])
+
+
+def flash_takes(dtype: torch.dtype, head_size: int) -> bool:
+    """Whether FlashAttention runs in this precision and for heads of this size."""
+    return dtype in (torch.float16, torch.bfloat16) and head_size <= 256 and head_size % 8 == 0
+
+
+@torch.compiler.disable
+def _one_by_one(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+    """The same where FlashAttention does not run (CPUs, float32): a call of SDPA for each sequence."""
+    parts = []
+    bounds = zip(pairwise(segments.query_ends.tolist()), pairwise(segments.key_ends.tolist()))
+    for (start, end), (first, last) in bounds:
+        q, k, v = query[start:end], key[first:last], value[first:last]
+        q, k, v = (states.transpose(0, 1)[None] for states in (q, k, v))
+        mask = causal_lower_right(end - start, last - first)
+        k, v = _repeat_heads(k, q.shape[1]), _repeat_heads(v, q.shape[1])
+        parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def _repeat_heads(states: Tensor, heads: int) -> Tensor:
+    return states.repeat_interleave(heads // states.shape[1], dim=1)
 
 
 def packed_attention(
@@ -101,21 +225,36 @@ def packed_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | BlockMask | None,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    segments: Segments | None = None,
+    row_lengths: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention protocol: query [B, H, Q, D], key and value [B, H_kv, K, D] -> [B, Q, H, D]."""
-    if isinstance(attention_mask, BlockMask):
-        flex = flex_attention if torch.compiler.is_compiling() else _compiled_flex()
-        # One key head a query head: in the backward pass the blocks of a shared prompt, which every branch sees, would
-        # otherwise be worked off by H / H_kv times fewer threads and hold up all others.
-        key, value = _repeat_heads(key, query.shape[1]), _repeat_heads(value, query.shape[1])
-        return flex(query, key, value, block_mask=attention_mask, scale=scaling).transpose(1, 2).contiguous(), None
+    """transformers' attention protocol: query [B, H, Q, D], key and value [B, H_kv, K, D] -> [B, Q, H, D].
+
+    Instead of a mask: segments, for one row, or row_lengths [B] int32, for one query a row that sees as many keys.
+    """
+    if segments is not None:
+        return _segment_attention(query, key, value, segments, scaling), None
+    if row_lengths is not None:
+        return _row_attention(query, key, value, row_lengths, scaling), None
     if query.shape[2] == 1 and attention_mask is not None and dropout == 0:
         return _one_query(query, key, value, attention_mask, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
+
+
+def _row_attention(query: Tensor, key: Tensor, value: Tensor, row_lengths: Tensor, scaling: float | None) -> Tensor:
+    """Decoding by FlashAttention, which reads just the keys that each row has and splits long rows."""
+    batch, columns = key.shape[0], key.shape[2]
+    key, value = (states.transpose(1, 2).flatten(0, 1) for states in (key, value))  # [B * K, H_kv, D], no copy
+    query_ends = torch.arange(batch + 1, dtype=torch.int32, device=query.device)
+    ends = (query_ends, query_ends * columns, 1, columns)
+    out = torch.ops.aten._flash_attention_forward(
+        query[:, :, 0], key, value, *ends, 0.0, False, False, scale=scaling, seqused_k=row_lengths
+    )
+    return out[0][:, None]
 
 
 def _one_query(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float | None) -> Tensor:
@@ -126,15 +265,6 @@ def _one_query(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor
         attention_mask = attention_mask.reshape(batch, *grouped.shape[1:3], -1)
     out = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
     return out.reshape(batch, 1, heads, value.shape[3])
-
-
-def _repeat_heads(states: Tensor, heads: int) -> Tensor:
-    batch, kv_heads, length, size = states.shape
-    if kv_heads == heads:
-        return states
-    return (
-        states[:, :, None].expand(batch, kv_heads, heads // kv_heads, length, size).reshape(batch, heads, length, size)
-    )
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -153,9 +283,39 @@ def use_packed_attention(model: PreTrainedModel) -> str | None:
     model.set_attn_implementation(PACKED)
     if any(parameter.is_meta or parameter.numel() == 0 for parameter in model.parameters()):
         return None  # the weights are not here to be tried
-    if error := _sharing_error(model):
+    if error := _sharing_error(model, by_mask=True):
         model.set_attn_implementation(before)
     return error
+
+
+def follows_segments(model: PreTrainedModel) -> bool:
+    """Whether a model that attends through `packed_attention` hands `segments` on to it, by the same trial."""
+    if any(parameter.is_meta or parameter.numel() == 0 for parameter in model.parameters()):
+        return True
+    try:
+        return _sharing_error(model, by_mask=False) is None
+    except TypeError:  # an unexpected keyword
+        return False
+
+
+def attends_by_lengths(model: PreTrainedModel) -> bool:
+    """Whether a model decodes by FlashAttention: on a GPU, in a precision and with heads that it takes."""
+    if model.config._attn_implementation != PACKED or model.device.type != "cuda":
+        return False
+    config = model.config.get_text_config()
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return flash_takes(model.dtype, head_size) and follows_segments(model)
+
+
+def by_segments(segments: Segments) -> dict[str, Any]:
+    """A model's keywords for attention by segments."""
+    # Without a mask of four dimensions transformers would make one, [W, W], of the positions.
+    return {"attention_mask": finished_mask(segments.keys.device), "segments": segments}
+
+
+def finished_mask(device: torch.device) -> Tensor:
+    """A mask that transformers hands on as it is, for attention that looks at something else."""
+    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
 
 
 def cannot_share_prompts(model: PreTrainedModel) -> str | None:
@@ -179,7 +339,7 @@ def cannot_share_prompts(model: PreTrainedModel) -> str | None:
 
 
 @torch.no_grad()
-def _sharing_error(model: PreTrainedModel) -> str | None:
+def _sharing_error(model: PreTrainedModel, by_mask: bool) -> str | None:
     """What is wrong with the log-probs of two completions that share a prompt, on a small example; None if nothing is.
 
     Bit for bit they must not depend on each other; within rounding they must be what they are with a prompt of their
@@ -189,12 +349,15 @@ def _sharing_error(model: PreTrainedModel) -> str | None:
     ids = torch.arange(7, 19, device=device) % vocabulary  # a prompt of 4 tokens, two completions of 4
     prompt, first, second = ids[:4], ids[4:8], ids[8:12]
     positions = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6]], device=device)
-    columns = [torch.zeros(11), torch.full((11,), 3), torch.tensor([0, 0, 0, 3, 3, 3, 3, 7, 7, 7, 7])]
-    mask = dense_mask(Spans(*(column.to(device, torch.int32)[None] for column in columns)))
+    row = [BundleLengths(3, [4, 4])]
+    if by_mask:
+        how: dict[str, Any] = {"attention_mask": dense_mask(Spans.of([row], 11)).to(device)}
+    else:
+        how = by_segments(Segments.of(row, 11).to(device))
 
     def shared(sibling: Tensor) -> Tensor:
-        row = torch.cat([prompt[:3], prompt[3:], sibling[:3], prompt[3:], second[:3]])
-        output = model(input_ids=row[None], position_ids=positions, attention_mask=mask, use_cache=False)
+        ids = torch.cat([prompt[:3], prompt[3:], sibling[:3], prompt[3:], second[:3]])
+        output = model(input_ids=ids[None], position_ids=positions, use_cache=False, **how)
         return output.logits[0, 7:].float().log_softmax(-1)
 
     training = model.training
@@ -210,8 +373,3 @@ def _sharing_error(model: PreTrainedModel) -> str | None:
     if difference > (1e-2 if alone.dtype in (torch.float32, torch.float64) else 0.5):
         return f"its log-probs change by {difference:.2g} nats when a prompt is shared, so it does not follow positions"
     return None
-
-
-def to_block_width(width: int) -> int:
-    """The next multiple of BLOCK."""
-    return -(-width // BLOCK) * BLOCK

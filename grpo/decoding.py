@@ -21,6 +21,8 @@ import torch.fx.experimental._config
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
+from grpo.attention import finished_mask
+
 logger = logging.getLogger(__name__)
 
 STEPS_BETWEEN_LOOKS = 16
@@ -44,12 +46,12 @@ class Decoded:
 class RowCache(Cache):
     """Keys and values of rows that stand at different columns: allocated once, written in place."""
 
-    def __init__(self, prefilled: DynamicCache, num_rows: int, num_columns: int):
+    def __init__(self, prefilled: DynamicCache, num_rows: int, num_columns: int, by_lengths: bool = False):
         super().__init__(layers=[])
 
         def room(states: Tensor) -> Tensor:
             _, heads, _, size = states.shape
-            return states.new_zeros(num_rows, heads, num_columns, size)
+            return states.new_zeros(num_rows, num_columns, heads, size)
 
         self.keys = [room(layer.keys) for layer in prefilled.layers]
         self.values = [room(layer.values) for layer in prefilled.layers]
@@ -60,6 +62,8 @@ class RowCache(Cache):
         """Where the next token of each row goes."""
         self.visible = self.column_numbers
         """As many columns as attention looks at, by their numbers."""
+        self.by_lengths = by_lengths
+        """Whether attention goes by the rows' lengths rather than by a mask."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -68,9 +72,9 @@ class RowCache(Cache):
         count, end = key_states.shape[0], self.visible.shape[0]
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         rows, columns = self.row_numbers[:count], self.columns[:count]
-        keys[rows, :, columns] = key_states[:, :, 0]
-        values[rows, :, columns] = value_states[:, :, 0]
-        return keys[:count, :, :end], values[:count, :, :end]
+        keys[rows, columns] = key_states[:, :, 0]
+        values[rows, columns] = value_states[:, :, 0]
+        return keys[:count, :end].transpose(1, 2), values[:count, :end].transpose(1, 2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0  # positions are given with every call
@@ -79,13 +83,13 @@ class RowCache(Cache):
         """Copy prompt `prompts[i]` of a prefilled cache into the i-th of `rows`."""
         for keys, values, layer in zip(self.keys, self.values, prefilled.layers):
             width = layer.keys.shape[2]
-            keys[rows, :, :width] = layer.keys[prompts]
-            values[rows, :, :width] = layer.values[prompts]
+            keys[rows, :width] = layer.keys[prompts].transpose(1, 2)
+            values[rows, :width] = layer.values[prompts].transpose(1, 2)
 
     def move(self, sources: Tensor, rows: Tensor, end: int) -> None:
         """Move rows, up to column `end`."""
         for room in (*self.keys, *self.values):
-            room[rows, :, :end] = room[sources, :, :end]
+            room[rows, :end] = room[sources, :end]
         self.columns[rows] = self.columns[sources]
 
 
@@ -122,7 +126,8 @@ class _State:
 class Decoder:
     """Decodes up to `num_rows` completions at once, each with room for `num_columns` tokens, its prompt included.
 
-    compiled: compile the forward pass (None: on a GPU). The rows are as many as fit into half of the free memory.
+    compiled: compile the forward pass. by_lengths: the model attends through `packed_attention` in a precision that
+    FlashAttention takes, so a step needs no mask. The rows are as many as fit into half of the free memory.
     """
 
     def __init__(
@@ -132,17 +137,18 @@ class Decoder:
         choose: Choose,
         num_rows: int,
         num_columns: int,
-        compiled: bool | None = None,
+        compiled: bool = False,
+        by_lengths: bool = False,
     ):
         self.model = model
+        self.by_lengths = by_lengths
         self.device = next(model.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.stops = torch.tensor(list(stop_token_ids), device=self.device)
         self.num_rows, self.num_columns = num_rows, num_columns
         self.num_asked = num_rows
         """Rows that were asked for; `num_rows` is lower where the memory does not hold as many."""
-        compiled = self.on_gpu if compiled is None else compiled
-        self.next_logits = _compiled(next_logits) if compiled else next_logits
+        self.next_logits = compiled_once(next_logits) if compiled else next_logits
         self.choose = choose
         self.cache: RowCache | None = None
         self.state = _State(num_rows, 0, 1, self.device)
@@ -188,7 +194,7 @@ class Decoder:
                     self.num_rows, self.num_columns, fitting,
                 )  # fmt: skip
                 self.num_rows = fitting
-        return RowCache(sample, self.num_rows, self.num_columns)
+        return RowCache(sample, self.num_rows, self.num_columns, self.by_lengths)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> DynamicCache:
         """Keys and values of prompts without their last token, padded on the right, where no real token looks."""
@@ -229,6 +235,11 @@ class Decoder:
         ended |= torch.isin(chosen, self.stops) | (generated >= max_new_tokens)
         tokens.copy_(chosen)
 
+    def visible_columns(self, end: int) -> int:
+        """A size of graph that reaches column `end`; one for all where attention goes by the rows' lengths."""
+        assert self.cache is not None
+        return self.num_columns if self.cache.by_lengths else min(bucket(end), self.num_columns)
+
     def replay(self, count: int, end: int, steps: int) -> None:
         """`steps` steps from the CUDA graph of this size; recorded at its first use."""
         if (count, end) not in self.graphs:
@@ -256,25 +267,25 @@ class Decoder:
 
 def next_logits(model: PreTrainedModel, tokens: Tensor, columns: Tensor, cache: RowCache) -> Tensor:
     """Logits [B, V] after one more token a row, [B], at its column, [B]."""
+    if cache.by_lengths:
+        sight = {"attention_mask": finished_mask(tokens.device), "row_lengths": (columns + 1).int()}
+    else:
+        sight = {"attention_mask": (cache.visible <= columns[:, None])[:, None, None]}
     output = model(
-        input_ids=tokens[:, None],
-        position_ids=columns[:, None],
-        attention_mask=(cache.visible <= columns[:, None])[:, None, None],
-        past_key_values=cache,
-        use_cache=True,
+        input_ids=tokens[:, None], position_ids=columns[:, None], past_key_values=cache, use_cache=True, **sight
     )
     return output.logits[:, -1]
 
 
 @functools.cache
-def _compiled(function: Callable, **options: Any) -> Callable:
+def compiled_once(function: Callable, **options: Any) -> Callable:
     """Compiled once for the process, whichever decoder calls it, for batches of any size."""
     compiled = torch.compile(function, dynamic=True, **options)
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **keywords: Any) -> Any:
         # Sizes that happen to be equal, such as rows and a head's size, must not be taken for one and the same.
         with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-            return compiled(*args)
+            return compiled(*args, **keywords)
 
     return call
 
@@ -329,7 +340,7 @@ class _Run:
         if decoder.on_gpu:
             steps = STEPS_BETWEEN_LOOKS
             rows = min(bucket(len(self.live)), decoder.num_rows)
-            decoder.replay(rows, min(bucket(max(self.columns) + steps), decoder.num_columns), steps)
+            decoder.replay(rows, decoder.visible_columns(max(self.columns) + steps), steps)
         else:
             steps = 1
             decoder.step(len(self.live), max(self.columns) + 1)

@@ -13,20 +13,23 @@ How rows are packed changes no gradient: the loss divides by what the whole upda
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 
-from grpo.attention import Spans, block_mask, dense_mask, to_block_width
+from grpo.attention import BundleLengths, Segments, Spans, by_segments, dense_mask
 from grpo.loss import LossInputs
 from grpo.rollouts import Group
 
 IGNORE = -100
 """The label of a position that predicts no token of a completion, as in transformers."""
+ROW_MULTIPLE = 128
+"""Long rows are a multiple of this wide, as matrix products are slow at odd sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +39,12 @@ class PackLayout:
     share_prompts: bool = True
     """Each prompt once for the completions of its bundle. False: one prompt and one completion a row."""
     long_rows: bool = False
-    """One long row a pack, for FlexAttention's sparse masks. False: a bundle a row, as a dense mask costs a row's width
-    squared."""
+    """One long row a pack, cut into segments for FlashAttention. False: a bundle a row, as a dense mask costs a row's
+    width squared."""
 
     @classmethod
-    def for_device(cls, device: torch.device, share_prompts: bool) -> PackLayout:
-        return cls(share_prompts=share_prompts, long_rows=share_prompts and device.type == "cuda")
+    def for_device(cls, device: torch.device, share_prompts: bool, follows_segments: bool = True) -> PackLayout:
+        return cls(share_prompts=share_prompts, long_rows=share_prompts and follows_segments and device.type == "cuda")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Pack:
     position_ids: Tensor
     labels: Tensor
     """[R, W], the token that each position predicts; IGNORE where it is none of a completion."""
-    attention_mask: Tensor | BlockMask
+    attention: dict[str, Any]
+    """The model's keywords for who sees whom."""
     where: Tensor
     """[B, T], for each token of each completion the position in the flattened rows that predicts it."""
     scored: Tensor
@@ -77,7 +81,7 @@ class Pack:
         return {
             "input_ids": self.input_ids,
             "position_ids": self.position_ids,
-            "attention_mask": self.attention_mask,
+            **self.attention,
             "shift_labels": self.labels,
             "use_cache": False,
         }
@@ -105,6 +109,8 @@ def pack_groups(
     bundles.sort(key=lambda bundle: (-bundle.num_tokens, bundle.group, bundle.completions))
     rows = _fill_evenly(bundles, max_tokens) if layout.long_rows else [[bundle] for bundle in bundles]
     make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout)
+    if layout.long_rows:
+        return [make.pack([row]) for row in rows]
     return [make.pack(some) for some in _rows_by_width(rows, max_tokens)]
 
 
@@ -118,9 +124,7 @@ def empty_pack(pad_token_id: int, device: torch.device | str = "cpu", layout: Pa
         mask=torch.zeros(1, 1, dtype=torch.bool, device=device),
     )
     nothing = torch.zeros(1, 1, dtype=torch.long, device=device)
-    return Pack(
-        pack.input_ids, pack.position_ids, pack.labels, pack.attention_mask, nothing, nothing.bool(), loss_inputs, []
-    )
+    return dataclasses.replace(pack, where=nothing, scored=nothing.bool(), loss_inputs=loss_inputs)
 
 
 def trained_mask(group: Group, mask_truncated: bool) -> list[bool]:
@@ -187,57 +191,59 @@ class _PackMaker:
     def pack(self, rows: Sequence[Sequence[Bundle]]) -> Pack:
         width = max(2, *map(_width, rows))
         if self.layout.long_rows:
-            width = to_block_width(width)
+            width += -width % ROW_MULTIPLE
         shape = (len(rows), width)
-        ids, labels = torch.full(shape, self.pad_token_id), torch.full(shape, IGNORE)
-        positions = torch.zeros(shape, dtype=torch.long)
-        itself = torch.arange(width, dtype=torch.int32).repeat(len(rows), 1)  # padding sees itself alone
-        spans = Spans(itself.clone(), itself.clone(), itself)
+        ids, labels = np.full(shape, self.pad_token_id), np.full(shape, IGNORE)
+        positions = np.zeros(shape, dtype=np.int64)
         places: list[tuple[int, int]] = []
         starts: list[int] = []
         for r, row in enumerate(rows):
-            begin = 0
+            at = 0
             for bundle in row:
                 group = self.groups[bundle.group]
                 shared = len(group.prompt_ids) - 1
-                end = begin + bundle.num_tokens
-                spans.start[r, begin:end] = begin
-                spans.prompt_end[r, begin:end] = begin + shared
-                spans.branch[r, begin : begin + shared] = begin
-                ids[r, begin : begin + shared] = torch.tensor(group.prompt_ids[:-1], dtype=torch.long)
-                positions[r, begin : begin + shared] = torch.arange(shared)
-                at = begin + shared
+                ids[r, at : at + shared] = group.prompt_ids[:-1]
+                positions[r, at : at + shared] = np.arange(shared)
+                at += shared
                 for c in bundle.completions:
-                    tokens = torch.tensor(group.completions[c].token_ids)
+                    tokens = np.array(group.completions[c].token_ids, dtype=np.int64)
                     stop = at + len(tokens)
                     ids[r, at] = group.prompt_ids[-1]
                     ids[r, at + 1 : stop] = tokens[:-1]
                     labels[r, at:stop] = tokens
-                    positions[r, at:stop] = torch.arange(shared, shared + len(tokens))
-                    spans.branch[r, at:stop] = at
+                    positions[r, at:stop] = np.arange(shared, shared + len(tokens))
                     places.append((bundle.group, c))
                     starts.append(r * width + at)
                     at = stop
-                begin = end
         where, scored, loss_inputs = self._by_completion(places, starts)
         return Pack(
-            input_ids=ids.to(self.device),
-            position_ids=positions.to(self.device),
-            labels=labels.to(self.device),
-            attention_mask=self._attention_mask(spans),
+            input_ids=self._tensor(ids),
+            position_ids=self._tensor(positions),
+            labels=self._tensor(labels),
+            attention=self._attention(rows, width),
             where=where.to(self.device),
             scored=scored.to(self.device),
             loss_inputs=loss_inputs,
             places=places,
         )
 
-    def _attention_mask(self, spans: Spans) -> Tensor | BlockMask:
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _attention(self, rows: Sequence[Sequence[Bundle]], width: int) -> dict[str, Any]:
+        if not self.layout.share_prompts:
+            mask = np.arange(width) < np.array([[max(_width(row), 1)] for row in rows])  # 1 on tokens, 0 on padding
+            return {"attention_mask": self._tensor(mask.astype(np.int64))}
+        lengths = [[self._lengths(bundle) for bundle in row] for row in rows]
         if self.layout.long_rows:
-            return block_mask(spans.to(self.device))
-        if self.layout.share_prompts:
-            return dense_mask(spans.to(self.device))
-        itself = torch.arange(spans.start.shape[1], dtype=torch.int32)
-        return (spans.start < itself.clamp(min=1)).long().to(self.device)  # 1 on tokens, 0 on padding
+            (row,) = lengths
+            return by_segments(Segments.of(row, width).to(self.device))
+        return {"attention_mask": dense_mask(Spans.of(lengths, width).to(self.device))}
+
+    def _lengths(self, bundle: Bundle) -> BundleLengths:
+        group = self.groups[bundle.group]
+        branches = [len(group.completions[c].token_ids) for c in bundle.completions]
+        return BundleLengths(len(group.prompt_ids) - 1, branches)
 
     def _by_completion(self, places: list[tuple[int, int]], starts: list[int]) -> tuple[Tensor, Tensor, LossInputs]:
         lengths = torch.tensor([len(self.groups[g].completions[c].token_ids) for g, c in places], dtype=torch.long)

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
-from grpo.attention import cannot_share_prompts
-from grpo.decoding import Decoder, bucket
+from grpo.attention import attends_by_lengths, cannot_share_prompts
+from grpo.decoding import Decoder, bucket, compiled_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class Sampler:
     """Samples completions from a transformers causal language model.
 
     dtype: sample from a copy of the weights in this dtype, which follows the model's at every call; None samples from
-    the model itself. compiled: see grpo.decoding.Decoder.
+    the model itself. compiled: compile what a step does (None: on a GPU).
     """
 
     def __init__(
@@ -168,9 +168,10 @@ class Sampler:
         self.model = model if self.copy is None else self.copy.model
         self.stop_token_ids = list(stop_token_ids)
         self.pad_token_id = pad_token_id
-        self.compiled = compiled
+        self.compiled = next(model.parameters()).is_cuda if compiled is None else compiled
         self.reason = cannot_share_prompts(self.model)
         """Why completions decode in padded batches, one after the other; None if they need not."""
+        self.by_lengths = self.reason is None and attends_by_lengths(self.model)
         self._decoder: tuple[SamplingConfig, Decoder] | None = None
 
     @torch.no_grad()
@@ -227,8 +228,10 @@ class Sampler:
             if kept == config and decoder.num_asked >= rows and columns <= decoder.num_columns <= 2 * columns:
                 return decoder
             self._decoder = None  # before the next one takes its memory
-        choose = functools.partial(choose_tokens, config=config)
-        decoder = Decoder(self.model, self.stop_token_ids, choose, rows, bucket(columns), self.compiled)
+        choose = functools.partial(compiled_once(choose_tokens) if self.compiled else choose_tokens, config=config)
+        decoder = Decoder(
+            self.model, self.stop_token_ids, choose, rows, bucket(columns), self.compiled, self.by_lengths
+        )
         self._decoder = config, decoder
         return decoder
 

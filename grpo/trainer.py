@@ -27,7 +27,7 @@ from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
 from grpo.advantages import combine_rewards, group_advantages, teaches
-from grpo.attention import use_packed_attention
+from grpo.attention import follows_segments, use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.compiling import CompiledLayers
 from grpo.config import GRPOConfig
@@ -95,6 +95,7 @@ class GRPOTrainer(Trainer):
         reason = use_packed_attention(policy)
         if reason is not None and args.share_prompts:
             logger.warning("every completion is computed with a copy of its prompt: %s", reason)
+        segments = reason is None and args.share_prompts and follows_segments(policy)
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
         add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
         self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
@@ -120,7 +121,7 @@ class GRPOTrainer(Trainer):
             optimizers=optimizers,
         )
         self.loss_config = args.loss_config
-        self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None)
+        self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None, segments)
         self.max_tokens_per_pack = args.max_tokens_per_pack
         self._sampler: Sampler | None = None
         compiled = [model for model in (policy, self.reference) if model is not None and args.compile_layers]

@@ -88,7 +88,7 @@ def test_one_compilation_serves_every_size(model, monkeypatch):
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(grpo.decoding, "_compiled", functools.partial(grpo.decoding._compiled, backend=backend))
+    monkeypatch.setattr(grpo.decoding, "compiled_once", functools.partial(grpo.decoding.compiled_once, backend=backend))
     sampler = Sampler(model, [EOS], PAD, compiled=True)
     assert tokens(sampler.sample(PROMPTS, SEEDS, CONFIG)) == one_by_one(model)
     for count, length in ((1, 9), (7, 30)):

@@ -1,11 +1,14 @@
-"""The GPU paths against the CPU's: FlexAttention over shared prompts, compiled decoding in CUDA graphs. Skipped without
-a GPU; every path has a CPU twin in the other tests."""
+"""The GPU paths against the CPU's: FlashAttention over shared prompts, compiled decoding in CUDA graphs.
+
+Skipped without a GPU; every path has a CPU twin in the other tests.
+"""
 
 import pytest
 import torch
 from test_packing import make_groups
 from tiny import EOS, PAD, tiny_model, tiny_trainer
 
+from grpo import attention
 from grpo.attention import use_packed_attention
 from grpo.loss import Divisors, LossConfig, grpo_loss
 from grpo.packing import PackLayout, pack_groups, trained_mask
@@ -20,9 +23,7 @@ def gradient(model, groups, max_tokens, layout):
     divisors = Divisors(num_rows=24, num_tokens=tokens, rollout_tokens_per_update=tokens)
     model.zero_grad()
     for pack in pack_groups(groups, max_tokens, PAD, "cuda", layout=layout):
-        logits = model(
-            input_ids=pack.input_ids, position_ids=pack.position_ids, attention_mask=pack.attention_mask
-        ).logits.float()
+        logits = model(input_ids=pack.input_ids, position_ids=pack.position_ids, **pack.attention).logits.float()
         logprobs = logits.log_softmax(-1).gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0]
         config = LossConfig(max_completion_length=300, beta=0.05)
         grpo_loss(pack.by_completion(logprobs), pack.loss_inputs, divisors, config)[0].backward()
@@ -31,8 +32,10 @@ def gradient(model, groups, max_tokens, layout):
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
 @pytest.mark.parametrize("max_tokens", [4000, 1500])
-def test_shared_prompts_through_flex_attention(dtype, bound, max_tokens):
+def test_shared_prompts_through_flash_attention(dtype, bound, max_tokens, monkeypatch):
     """Relative error of the gradient; in bfloat16 that of one padded batch against another is 0.005."""
+    if dtype == torch.bfloat16:
+        monkeypatch.setattr(attention, "_one_by_one", None)
     model = tiny_model(dtype=dtype, max_position_embeddings=512).cuda()
     assert use_packed_attention(model) is None
     groups = make_groups(seed=5, sizes=(8, 8, 8), longest=300)
@@ -54,6 +57,23 @@ def test_cuda_graphs_sample_what_the_cpu_samples(compiled, temperature):
             for one, other in zip(ours, theirs):
                 assert one.token_ids == other.token_ids
                 torch.testing.assert_close(torch.tensor(one.logprobs), torch.tensor(other.logprobs))
+
+
+def test_decoding_by_lengths_gives_the_trainers_log_probs():
+    """bfloat16, rows of different lengths that end and move; against one padded forward pass of the same weights."""
+    model = tiny_model(dtype=torch.bfloat16, max_position_embeddings=512).cuda()
+    assert use_packed_attention(model) is None
+    sampler = Sampler(model, [EOS], PAD)
+    assert sampler.by_lengths
+    groups = sampler.sample(PROMPTS, [list(range(5))] * 4, SamplingConfig(max_new_tokens=200), max_rows=8)
+    for prompt, group in zip(PROMPTS, groups):
+        for completion in group:
+            ids = torch.tensor([prompt + completion.token_ids], device="cuda")
+            logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
+            expected = logits.log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])[:, 0]
+            difference = (torch.tensor(completion.logprobs, device="cuda") - expected).abs()
+            assert difference.max() < 0.3
+            assert difference.mean() < 0.03
 
 
 def test_training_steps_on_the_gpu(tmp_path):

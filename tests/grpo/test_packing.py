@@ -9,11 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import PAD, TOKENS, tiny_model
-from torch.nn.attention.flex_attention import BlockMask
 from torch.testing import assert_close
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from grpo.attention import BLOCK, use_packed_attention
+from grpo.attention import use_packed_attention
 from grpo.loss import AVERAGES, Divisors, LossConfig, LossInputs, grpo_loss
 from grpo.packing import IGNORE, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Group
@@ -93,39 +92,39 @@ def test_what_each_position_predicts(layout, max_tokens):
                 assert pack.input_ids[row, seen].tolist() == prompt + completion[:t]
                 assert pack.position_ids[row, seen].tolist() == list(range(len(prompt) + t))
         assert (pack.labels != IGNORE).sum() == pack.scored.sum(), "nothing else is predicted"
-        assert pack.model_inputs.keys() == {
-            "input_ids", "position_ids", "attention_mask", "shift_labels", "use_cache",
-        }  # fmt: skip
+        ours = {"input_ids", "position_ids", "attention_mask", "shift_labels", "use_cache"}
+        assert pack.model_inputs.keys() - {"segments"} == ours
 
 
 def seen_by(pack):
-    """[R, W, W] bool, from whatever mask the pack has."""
+    """[R, W, W] bool, from whichever form of attention the pack has."""
     rows, width = pack.input_ids.shape
-    if isinstance(pack.attention_mask, BlockMask):
-        r, q, k = torch.meshgrid(torch.arange(rows), torch.arange(width), torch.arange(width), indexing="ij")
-        return pack.attention_mask.mask_mod(r, 0, q, k)
-    if pack.attention_mask.ndim == 4:
-        return pack.attention_mask[:, 0]
-    return torch.ones(width, width).tril().bool() & pack.attention_mask[:, None, :].bool()
+    segments = pack.attention.get("segments")
+    if segments is not None:
+        seen = torch.zeros(rows, width, width, dtype=torch.bool)
+        queries, keys = segments.query_ends.tolist(), segments.key_ends.tolist()
+        for (start, end), (first, last) in zip(itertools.pairwise(queries), itertools.pairwise(keys)):
+            for query in range(start, end):  # its last query sees its last key
+                seen[0, query, segments.keys[first : last - (end - 1 - query)]] = True
+        return seen
+    mask = pack.attention["attention_mask"]
+    if mask.ndim == 4:
+        return mask[:, 0]
+    return torch.ones(width, width).tril().bool() & mask[:, None, :].bool()
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
-def test_the_block_mask_looks_at_every_visible_pair(seed, sizes):
-    groups = make_groups(seed, sizes, longest=90)
-    for pack in pack_groups(groups, 700, PAD, layout=LAYOUTS["shared, long rows"]):
-        mask = pack.attention_mask
-        visible = seen_by(pack)[0].unflatten(1, (-1, BLOCK)).unflatten(0, (-1, BLOCK))  # [Q, B, K, B]
-        looked_at, wholly = (torch.zeros(visible.shape[0], visible.shape[2], dtype=torch.bool) for _ in range(2))
-        for blocks, counts, indices in (
-            (looked_at, mask.kv_num_blocks, mask.kv_indices),
-            (wholly, mask.full_kv_num_blocks, mask.full_kv_indices),
-        ):
-            for q in range(len(blocks)):
-                blocks[q, indices[0, 0, q, : counts[0, 0, q]].long()] = True
-        assert not (looked_at & wholly).any()
-        assert (looked_at | wholly)[visible.any(3).any(1)].all()
-        assert visible.all(3).all(1)[wholly].all(), "a block that is not masked must be visible throughout"
+def test_segments_know_every_copy_of_every_position(seed, sizes):
+    for pack in pack_groups(make_groups(seed, sizes), 60, PAD, layout=LAYOUTS["shared, long rows"]):
+        segments, width = pack.attention["segments"], pack.input_ids.shape[1]
+        copies = {position: [int(segments.own[position])] for position in range(width)}
+        for position, others, there in zip(segments.shared.tolist(), segments.copies, segments.copied):
+            copies[position] += others[there].tolist()
+        expected = {p: (segments.keys == p).nonzero().flatten().tolist() for p in range(width)}
+        assert {position: sorted(found) for position, found in copies.items()} == expected
+        assert segments.longest_query == segments.query_ends.diff().max()
+        assert segments.longest_key == segments.key_ends.diff().max()
 
 
 def test_sharing_saves_the_copies_of_the_prompts():
@@ -134,7 +133,7 @@ def test_sharing_saves_the_copies_of_the_prompts():
     separate = pack_groups(groups, 10_000, PAD, layout=LAYOUTS["separate"])
     copies = sum(3 * (len(group.prompt_ids) - 1) for group in groups)
     assert copies > 0
-    tokens = sum(int((pack.attention_mask == 1).sum()) for pack in separate)
+    tokens = sum(int((pack.attention["attention_mask"] == 1).sum()) for pack in separate)
     assert held_tokens(groups, shared) == tokens - copies
 
 
@@ -205,9 +204,7 @@ def update(model, groups, packs, cfg):
     model.zero_grad()
     total = 0.0
     for pack in packs:
-        logits = model(
-            input_ids=pack.input_ids, position_ids=pack.position_ids, attention_mask=pack.attention_mask
-        ).logits
+        logits = model(input_ids=pack.input_ids, position_ids=pack.position_ids, **pack.attention).logits
         logprobs = logits.log_softmax(-1).gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0]
         loss, _ = grpo_loss(pack.by_completion(logprobs), pack.loss_inputs, divisors, cfg)
         loss.backward()
@@ -264,7 +261,7 @@ def test_packed_and_shared_is_padded_and_repeated(model, options):
     groups = make_groups(seed=5)
     total, gradient = reference_update(model, groups, cfg)
     assert gradient.norm() > 0.01
-    for layout in (LAYOUTS["shared"], LAYOUTS["separate"]):
+    for layout in LAYOUTS.values():
         for max_tokens in (WHOLE_UPDATE, 60, 17, 1):
             packs = pack_groups(groups, max_tokens, PAD, layout=layout)
             split_total, split_gradient = update(model, groups, packs, cfg)
