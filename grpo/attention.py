@@ -28,6 +28,10 @@ from transformers.masking_utils import sdpa_mask
 
 PACKED = "packed"
 """The attention implementation registered here: FlashAttention for segments, SDPA for all else."""
+PROCESSORS = 132
+"""Of an H100 or H200. While decoding each attends to one row's keys of one head."""
+SPLIT_COLUMNS = 1024
+"""Rows of fewer keys are not worth being split."""
 REPLACES = ("sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 """Implementations that compute what `packed` computes; any other was asked for on purpose and stays."""
 
@@ -159,6 +163,29 @@ class Segments:
         return Segments(**vars(self) | moved)
 
 
+@dataclass(frozen=True, eq=False)
+class RowLengths:
+    """B rows that decode: each looks at the first `lengths` of its `columns` keys."""
+
+    lengths: Tensor
+    """[B] int32."""
+    query_ends: Tensor
+    """[B + 1] int32, as in Segments."""
+    key_ends: Tensor
+    columns: int
+    queries: int
+    """The heads that share keys become as many queries of one sequence. 1: they stay heads, and FlashAttention splits
+    long rows among the GPU's processors, which pays where there are few rows."""
+
+    @classmethod
+    def of(cls, last: Tensor, num_heads: int, columns: int, kv_heads: int) -> RowLengths:
+        """last [B]: the column of each row's query."""
+        many = len(last) * kv_heads >= PROCESSORS // 2 or columns <= SPLIT_COLUMNS
+        queries = num_heads // kv_heads if many else 1
+        ends = torch.arange(len(last) + 1, dtype=torch.int32, device=last.device)
+        return cls((last + 1).int(), ends * queries, ends * columns, columns, queries)
+
+
 class _CopyPrompts(torch.autograd.Function):
     """[W, H, D] -> [K, H, D]: prompts once for each branch. Its gradient sums the copies in float32 and in order, where
     indexing's own would add them by atomics, in any order and in the tensor's precision."""
@@ -229,12 +256,12 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     segments: Segments | None = None,
-    row_lengths: Tensor | None = None,
+    row_lengths: RowLengths | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention protocol: query [B, H, Q, D], key and value [B, H_kv, K, D] -> [B, Q, H, D].
 
-    Instead of a mask: segments, for one row, or row_lengths [B] int32, for one query a row that sees as many keys.
+    Instead of a mask: segments, for one row of many sequences, or row_lengths, for one query a row.
     """
     if segments is not None:
         return _segment_attention(query, key, value, segments, scaling), None
@@ -245,16 +272,17 @@ def packed_attention(
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
 
 
-def _row_attention(query: Tensor, key: Tensor, value: Tensor, row_lengths: Tensor, scaling: float | None) -> Tensor:
-    """Decoding by FlashAttention, which reads just the keys that each row has and splits long rows."""
-    batch, columns = key.shape[0], key.shape[2]
+def _row_attention(query: Tensor, key: Tensor, value: Tensor, rows: RowLengths, scaling: float | None) -> Tensor:
+    """Decoding by FlashAttention, which reads just the keys that each row has."""
+    batch, heads, _, size = query.shape
     key, value = (states.transpose(1, 2).flatten(0, 1) for states in (key, value))  # [B * K, H_kv, D], no copy
-    query_ends = torch.arange(batch + 1, dtype=torch.int32, device=query.device)
-    ends = (query_ends, query_ends * columns, 1, columns)
+    queries = rows.queries
+    split = query.view(batch, heads // queries, queries, size).transpose(1, 2)
     out = torch.ops.aten._flash_attention_forward(
-        query[:, :, 0], key, value, *ends, 0.0, False, False, scale=scaling, seqused_k=row_lengths
-    )
-    return out[0][:, None]
+        split.reshape(batch * queries, -1, size), key, value, rows.query_ends, rows.key_ends, queries, rows.columns,
+        0.0, False, False, scale=scaling, seqused_k=rows.lengths,
+    )[0]  # fmt: skip
+    return out.view(batch, queries, -1, value.shape[-1]).transpose(1, 2).reshape(batch, 1, heads, -1)
 
 
 def _one_query(query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float | None) -> Tensor:

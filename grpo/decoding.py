@@ -21,7 +21,7 @@ import torch.fx.experimental._config
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from grpo.attention import finished_mask
+from grpo.attention import RowLengths, finished_mask
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ class RowCache(Cache):
     def __init__(self, prefilled: DynamicCache, num_rows: int, num_columns: int, by_lengths: bool = False):
         super().__init__(layers=[])
 
-        def room(states: Tensor) -> Tensor:
-            _, heads, _, size = states.shape
-            return states.new_zeros(num_rows, num_columns, heads, size)
+        def room(keys: Tensor, values: Tensor) -> Tensor:
+            return keys.new_zeros(num_rows, num_columns, keys.shape[1], keys.shape[3] + values.shape[3])
 
-        self.keys = [room(layer.keys) for layer in prefilled.layers]
-        self.values = [room(layer.values) for layer in prefilled.layers]
-        device = self.keys[0].device
+        self.rooms = [room(layer.keys, layer.values) for layer in prefilled.layers]
+        """A layer each, [rows, columns, heads, size of a key + size of a value]: one write a token."""
+        self.key_size = prefilled.layers[0].keys.shape[3]
+        device = self.rooms[0].device
         self.row_numbers = torch.arange(num_rows, device=device)
         self.column_numbers = torch.arange(num_columns, device=device)
         self.columns = torch.zeros(num_rows, dtype=torch.long, device=device)
@@ -70,25 +70,23 @@ class RowCache(Cache):
     ) -> tuple[Tensor, Tensor]:
         """Write one token a row, [B, heads, 1, size], and give the first B rows up to the visible columns."""
         count, end = key_states.shape[0], self.visible.shape[0]
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        rows, columns = self.row_numbers[:count], self.columns[:count]
-        keys[rows, columns] = key_states[:, :, 0]
-        values[rows, columns] = value_states[:, :, 0]
-        return keys[:count, :end].transpose(1, 2), values[:count, :end].transpose(1, 2)
+        room = self.rooms[layer_idx]
+        room[self.row_numbers[:count], self.columns[:count]] = torch.cat([key_states, value_states], dim=-1)[:, :, 0]
+        states = room[:count, :end].transpose(1, 2)
+        return states[..., : self.key_size], states[..., self.key_size :]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0  # positions are given with every call
 
     def fill(self, prefilled: DynamicCache, prompts: Tensor, rows: slice) -> None:
         """Copy prompt `prompts[i]` of a prefilled cache into the i-th of `rows`."""
-        for keys, values, layer in zip(self.keys, self.values, prefilled.layers):
-            width = layer.keys.shape[2]
-            keys[rows, :width] = layer.keys[prompts].transpose(1, 2)
-            values[rows, :width] = layer.values[prompts].transpose(1, 2)
+        for room, layer in zip(self.rooms, prefilled.layers):
+            states = torch.cat([layer.keys, layer.values], dim=-1)
+            room[rows, : states.shape[2]] = states[prompts].transpose(1, 2)
 
     def move(self, sources: Tensor, rows: Tensor, end: int) -> None:
         """Move rows, up to column `end`."""
-        for room in (*self.keys, *self.values):
+        for room in self.rooms:
             room[rows, :end] = room[sources, :end]
         self.columns[rows] = self.columns[sources]
 
@@ -213,7 +211,7 @@ class Decoder:
         if not self.on_gpu or self.cache is None:
             return 0.0
         total = torch.cuda.get_device_properties(self.device).total_memory
-        return sum(room.nbytes for room in (*self.cache.keys, *self.cache.values)) / total
+        return sum(room.nbytes for room in self.cache.rooms) / total
 
     def step(self, count: int, end: int) -> None:
         """One token for the first `count` rows, which all stand below column `end`."""
@@ -268,7 +266,8 @@ class Decoder:
 def next_logits(model: PreTrainedModel, tokens: Tensor, columns: Tensor, cache: RowCache) -> Tensor:
     """Logits [B, V] after one more token a row, [B], at its column, [B]."""
     if cache.by_lengths:
-        sight = {"attention_mask": finished_mask(tokens.device), "row_lengths": (columns + 1).int()}
+        rows = RowLengths.of(columns, model.config.get_text_config().num_attention_heads, *cache.rooms[0].shape[1:3])
+        sight = {"attention_mask": finished_mask(tokens.device), "row_lengths": rows}
     else:
         sight = {"attention_mask": (cache.visible <= columns[:, None])[:, None, None]}
     output = model(

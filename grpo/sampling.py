@@ -7,7 +7,6 @@ own stream of uniforms, so the same seed gives the same text whatever is sampled
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 
 from grpo.attention import attends_by_lengths, cannot_share_prompts
 from grpo.decoding import Decoder, bucket, compiled_once
+from grpo.weights import WeightsCopy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,24 +128,6 @@ def row_uniforms(seeds: Sequence[int], count: int) -> Tensor:
 
 KEPT_MEMORY = 0.05
 """Share of a GPU's memory that a decoder's cache may hold between two calls; a larger one is given back."""
-
-
-class WeightsCopy:
-    """The policy's weights in the dtype that it computes in. Mixed precision would cast them anew for every token."""
-
-    def __init__(self, policy: PreTrainedModel, dtype: torch.dtype):
-        self.policy = policy
-        self.model = copy.deepcopy(policy).requires_grad_(False).eval()
-        for parameter in self.model.parameters():
-            parameter.data = parameter.data.to(dtype)  # buffers keep theirs: rotary frequencies are float32
-        for module in self.model.modules():
-            module.__dict__.pop("forward", None)  # a head that was fused in still calls the policy's own forward
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        theirs = dict(self.policy.named_parameters()) | dict(self.policy.named_buffers())
-        own = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        torch._foreach_copy_(list(own.values()), [theirs[name].detach() for name in own])
 
 
 class Sampler:

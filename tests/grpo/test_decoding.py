@@ -9,7 +9,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 import grpo.decoding
 from grpo.attention import use_packed_attention
-from grpo.sampling import Sampler, SamplingConfig, WeightsCopy
+from grpo.sampling import Sampler, SamplingConfig
+from grpo.weights import WeightsCopy
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [13], [4] * 17]
 SEEDS = [[10 * p + c for c in range(4)] for p in range(len(PROMPTS))]
