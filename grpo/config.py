@@ -109,6 +109,9 @@ class GRPOConfig(TrainingArguments):
         default=None,
         metadata={"help": "Leave out completions of negative advantage whose mean log(old / policy) exceeds this."},
     )
+    entropy_coef: float = field(
+        default=0.0, metadata={"help": "Weight of the entropy bonus, the mean entropy of a token; 0 leaves it out."}
+    )
     importance_sampling_level: str = field(default="token", metadata={"help": "'token' (GRPO) or 'sequence' (GSPO)."})
     num_iterations: int = field(default=1, metadata={"help": "Passes over each rollout (mu of DeepSeekMath)."})
     mask_truncated_completions: bool = field(
@@ -138,7 +141,8 @@ class GRPOConfig(TrainingArguments):
     skip_equal_groups: bool = field(
         default=True,
         metadata={
-            "help": "Leave groups whose rewards are all equal out of the update while beta is 0: they have no gradient."
+            "help": "Leave groups whose rewards are all equal out of the update while beta and entropy_coef are 0: "
+            "they have no gradient."
         },
     )
     eval_temperature: float = field(default=0.6, metadata={"help": "DeepSeek-R1's evaluation temperature."})
@@ -239,6 +243,7 @@ class GRPOConfig(TrainingArguments):
             sapo_temperature_pos=self.sapo_temperature_pos,
             sapo_temperature_neg=self.sapo_temperature_neg,
             off_policy_mask_threshold=self.off_policy_mask_threshold,
+            entropy_coef=self.entropy_coef,
             importance_sampling_level=self.importance_sampling_level,
             max_completion_length=self.max_completion_length,
         )

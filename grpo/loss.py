@@ -39,6 +39,8 @@ class LossConfig:
     off_policy_mask_threshold: float | None = None
     """Leave out a completion of negative advantage whose mean log(old / policy) exceeds this (DeepSeek-V3.2,
     arXiv:2512.02556, eq. 9); None keeps all."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus, the mean entropy of the update's trained tokens in nats; negative: a penalty."""
     importance_sampling_level: str = "token"
     """One ratio a "token" (GRPO), or one a "sequence": the geometric mean of its tokens' (GSPO, arXiv:2507.18071)."""
     max_completion_length: int
@@ -58,6 +60,8 @@ class LossConfig:
                 )
         if not 0 <= self.beta < float("inf"):
             raise ValueError(f"beta must be 0 or a positive number, got {self.beta}; DeepSeek-R1 uses 0.001")
+        if not abs(self.entropy_coef) < float("inf"):
+            raise ValueError(f"entropy_coef must be a finite number, got {self.entropy_coef}; 0 leaves the bonus out")
         if self.delta is not None and not self.delta > 1 + self.upper_epsilon:
             raise ValueError(
                 f"delta must exceed the upper clip, 1 + epsilon_high = {1 + self.upper_epsilon:g}, got {self.delta}: "
@@ -120,7 +124,7 @@ class Divisors:
     num_rows: int
     """Completions in this update, those without a trained token included. Divides grpo, and dr_grpo."""
     num_tokens: int
-    """Trained tokens in this update. Divides bnpo."""
+    """Trained tokens in this update. Divides bnpo, and the entropy bonus."""
     rollout_tokens_per_update: float
     """Trained tokens of the whole rollout / the updates that one pass over it makes. Divides dapo; equals num_tokens
     when a rollout serves one update. Several passes (num_iterations) do not change it."""
@@ -131,17 +135,18 @@ class Divisors:
 
 
 def grpo_loss(
-    policy_logprobs: Tensor, batch: LossInputs, divisors: Divisors, cfg: LossConfig
+    policy_logprobs: Tensor, batch: LossInputs, divisors: Divisors, cfg: LossConfig, entropy: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One pack's share of the update's loss: the negated clipped surrogate plus beta x KL (DeepSeekMath eq. 3 and 4).
 
-    policy_logprobs [B, T] in nats carries the gradient. The losses of an update's packs add up, over ranks too; where
+    policy_logprobs [B, T] in nats carries the gradient, and so does entropy [B, T], the policy's at each token in nats,
+    which only the bonus (`entropy_coef`) reads. The losses of an update's packs add up, over ranks too; where
     gradients are averaged over ranks (DDP, FSDP), multiply by the world size. The statistics are detached sums of one
     dtype, which add over packs and ranks as well: see `mean_statistics`. A pack without a trained token gives 0, with
-    zero gradients. Raises ValueError for half precision, a shape that is not the mask's, and beta > 0 without a
-    reference.
+    zero gradients. Raises ValueError for half precision, a shape that is not the mask's, beta > 0 without a reference,
+    and an entropy bonus without entropy.
     """
-    _check(policy_logprobs, batch, cfg)
+    _check(policy_logprobs, batch, cfg, entropy)
     mask = batch.mask
     old_logprobs = policy_logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
     ratio = importance_ratio(policy_logprobs, old_logprobs, mask, cfg.importance_sampling_level)
@@ -161,7 +166,12 @@ def grpo_loss(
         kl = kl * ratio if cfg.use_bias_correction_kl else kl
         per_token = per_token + cfg.beta * kl
     loss = AVERAGES[cfg.loss_type](per_token.masked_fill(~mask, 0.0), mask, divisors, cfg)
-    return loss, _statistics(ratio, advantages, kl, mask, cfg)
+    statistics = _statistics(ratio, advantages, kl, mask, cfg)
+    if cfg.entropy_coef:
+        assert entropy is not None  # or _check would have raised
+        statistics["policy_loss_sum"] = loss.detach()
+        loss = loss - cfg.entropy_coef * mean_entropy(entropy, mask, divisors)
+    return loss, statistics
 
 
 def importance_ratio(policy_logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str = "token") -> Tensor:
@@ -209,10 +219,20 @@ def kl_to_reference(policy_logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor)
     return log_ratio.exp() - log_ratio - 1
 
 
+def mean_entropy(entropy: Tensor, mask: Tensor, divisors: Divisors) -> Tensor:
+    """A pack's share of the mean entropy of the update's trained tokens, in nats, with gradient: the entropy bonus.
+
+    A3C (arXiv:1602.01783) section 4 adds it against early collapse. As in TRL it is a mean over tokens whatever the
+    loss_type, so entropy_coef always means the same.
+    """
+    return entropy.masked_fill(~mask, 0.0).sum() / max(divisors.num_tokens, 1)
+
+
 def mean_statistics(sums: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Summed statistics of an update's packs -> TRL's metrics. An update without a trained token reads as ratios of 1.
 
-    "kl" is there when beta > 0. clip_ratio/* are shares of tokens, or of completions when the ratio is one a sequence.
+    "kl" is there when beta > 0, and "policy_loss", the loss without its bonus, when entropy_coef is not 0. clip_ratio/*
+    are shares of tokens, or of completions when the ratio is one a sequence.
     """
     total = {name: float(value) for name, value in sums.items()}
     num_ratios = max(total["num_ratios"], 1.0)
@@ -223,7 +243,11 @@ def mean_statistics(sums: Mapping[str, Tensor | float]) -> dict[str, float]:
         "clip_ratio/region_mean": low + high,
         "ratio/mean": 1 + total["ratio_excess_sum"] / num_ratios,
     }
-    return metrics | ({"kl": total["kl_sum"] / max(total["num_tokens"], 1.0)} if "kl_sum" in total else {})
+    if "kl_sum" in total:
+        metrics["kl"] = total["kl_sum"] / max(total["num_tokens"], 1.0)
+    if "policy_loss_sum" in total:
+        metrics["policy_loss"] = total["policy_loss_sum"]
+    return metrics
 
 
 def _mean_of_row_means(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
@@ -283,7 +307,7 @@ def _statistics(
     return sums if kl is None else sums | {"kl_sum": kl.sum()}
 
 
-def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig) -> None:
+def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig, entropy: Tensor | None) -> None:
     if policy_logprobs.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"policy_logprobs must be float32 or float64, got {policy_logprobs.dtype}, in which ratios move in coarse "
@@ -296,4 +320,9 @@ def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig) -> None:
     if cfg.beta > 0 and batch.ref_logprobs is None:
         raise ValueError(
             f"beta = {cfg.beta} needs ref_logprobs, got None; pass the reference's log-probs, or set beta to 0"
+        )
+    if cfg.entropy_coef and (entropy is None or entropy.shape != batch.mask.shape):
+        raise ValueError(
+            f"entropy_coef = {cfg.entropy_coef} needs entropy of the mask's shape {tuple(batch.mask.shape)}, got "
+            f"{None if entropy is None else tuple(entropy.shape)}; pass the policy's entropy, or set entropy_coef to 0"
         )

@@ -178,7 +178,8 @@ class GRPOTrainer(Trainer):
                 with self.compute_loss_context_manager():
                     output = model(**pack.model_inputs, fused_lm_head=True)
                 logprobs = pack.by_completion(output.log_probs.float())
-                pack_loss, sums = grpo_loss(logprobs, pack.loss_inputs, divisors, self.loss_config)
+                entropy = pack.by_completion(output.entropy.float())
+                pack_loss, sums = grpo_loss(logprobs, pack.loss_inputs, divisors, self.loss_config, entropy)
                 # Wrappers average gradients over ranks; the divisors already count every rank.
                 pack_loss = pack_loss * self.accelerator.num_processes
                 self.accelerator.backward(pack_loss)
@@ -332,8 +333,9 @@ class GRPOTrainer(Trainer):
         return packs or [empty_pack(pad, device, self.layout)]
 
     def learns_from(self, group: Group) -> bool:
-        """False for a group that has no gradient at all: equal rewards, and no KL whose gradient would remain."""
-        return group.teaches or self.loss_config.beta > 0 or not self.args.skip_equal_groups
+        """False for a group without any gradient: equal rewards, and neither a KL nor an entropy bonus."""
+        others = self.loss_config.beta > 0 or self.loss_config.entropy_coef != 0
+        return group.teaches or others or not self.args.skip_equal_groups
 
     def count(self, groups: Sequence[Group]) -> Divisors:
         """What this update counts over all ranks. Groups that are left out of the packs count all the same."""

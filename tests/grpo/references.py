@@ -60,6 +60,12 @@ def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_polic
     return total / (divisors.num_rows * cfg.max_completion_length)
 
 
+def scalar_entropy_bonus(entropy, mask, divisors, cfg):
+    """Coefficient times the mean entropy of the update's trained tokens: a pack's share of it."""
+    tokens = [value for row, row_mask in zip(entropy, mask) for value, trained in zip(row, row_mask) if trained]
+    return cfg.entropy_coef * sum(tokens) / divisors.num_tokens
+
+
 def numeric_gradient(function, rows, step=1e-5):
     """Central differences of function(rows) over every float of rows, in the same layout."""
 

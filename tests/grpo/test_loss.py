@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from references import numeric_gradient, scalar_loss
+from references import numeric_gradient, scalar_entropy_bonus, scalar_loss
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
@@ -97,6 +97,37 @@ def test_the_batch_reaches_every_branch(policy, batch, divisors):
     assert not torch.equal(plain, bounded)
     metrics = mean_statistics(grpo_loss(policy, batch, divisors, config(importance_sampling_level="sequence"))[1])
     assert metrics["clip_ratio/low_mean"] > 0 < metrics["clip_ratio/high_mean"]
+
+
+@pytest.fixture
+def entropy(batch):
+    return torch.rand(batch.mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("coef", [0.01, -0.3])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_the_entropy_bonus_is_a_mean_over_tokens_whatever_the_loss_type(
+    policy, batch, divisors, entropy, loss_type, coef
+):
+    plain, cfg = config(loss_type=loss_type, beta=0.04), config(loss_type=loss_type, beta=0.04, entropy_coef=coef)
+    entropy.masked_fill_(~batch.mask, torch.nan).requires_grad_()
+    policy_loss, _ = grpo_loss(policy, batch, divisors, plain)
+    loss, stats = grpo_loss(policy, batch, divisors, cfg, entropy)
+    bonus = scalar_entropy_bonus(entropy.tolist(), batch.mask.tolist(), divisors, cfg)
+    assert loss.item() == pytest.approx(policy_loss.item() - bonus, rel=1e-12)
+    assert mean_statistics(stats)["policy_loss"] == policy_loss.item()
+    of_policy, of_entropy = torch.autograd.grad(loss, (policy, entropy))
+    assert torch.equal(of_policy, gradient(policy, batch, divisors, plain))
+    assert_close(of_entropy, -coef * batch.mask.double() / divisors.num_tokens)
+    rows = ([0], [1, 4], [2, 3])
+    packs = sum(grpo_loss(policy[r], rows_of(batch, r), divisors, cfg, entropy[r])[0] for r in rows)
+    assert_close(packs, loss, rtol=1e-12, atol=1e-12)
+
+
+def test_an_entropy_bonus_needs_the_entropy(policy, batch, divisors, entropy):
+    for missing in (None, entropy[:, :3]):
+        with pytest.raises(ValueError, match=r"entropy_coef = 0\.01 needs entropy of the mask's shape"):
+            grpo_loss(policy, batch, divisors, config(entropy_coef=0.01), missing)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -278,6 +309,7 @@ def test_arguments_are_left_alone(policy, batch, divisors):
         ({"beta": -1.0}, "beta must be 0 or a positive number, got -1"),
         ({"beta": float("nan")}, "beta"),
         ({"delta": 1.2}, r"delta must exceed the upper clip, 1 \+ epsilon_high = 1.2, got 1.2"),
+        ({"entropy_coef": float("nan")}, "entropy_coef must be a finite number, got nan"),
         ({"max_completion_length": 0}, "1 token or more, got 0"),
     ],
 )

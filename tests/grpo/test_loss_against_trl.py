@@ -20,6 +20,7 @@ class OneProcess:
     """What TRL asks of accelerate, for one process."""
 
     num_processes = 1
+    sync_gradients = True
 
     def reduce(self, tensor, reduction):
         return tensor
@@ -33,11 +34,13 @@ def trl_trainer(cfg, policy, accumulation_steps, steps_per_generation):
 
     def logprobs_and_entropies(model, input_ids, *_, **__):
         rows = input_ids[:, 0]
-        return policy[rows], torch.zeros_like(policy[rows]), None
+        return policy[rows], entropy_of(policy[rows]), None
 
     return SimpleNamespace(
         _get_per_token_logps_and_entropies=logprobs_and_entropies,
-        _entropy_bonus_enabled=False,
+        _entropy_bonus_enabled=cfg.entropy_coef != 0,
+        entropy_coef=cfg.entropy_coef,
+        use_adaptive_entropy=False,
         _metrics={"train": defaultdict(list)},
         accelerator=OneProcess(),
         args=SimpleNamespace(
@@ -85,8 +88,13 @@ def trl_update(cfg, policy, batch, micro_batches, rollout_tokens, steps_per_gene
     return total.detach(), torch.autograd.grad(total, policy)[0], metrics
 
 
+def entropy_of(policy):
+    """Any smooth function of the log-probs, so that the bonus has a gradient in them."""
+    return policy.square() / 3
+
+
 def our_update(cfg, policy, batch, divisors):
-    loss, stats = grpo_loss(policy, batch, divisors, cfg)
+    loss, stats = grpo_loss(policy, batch, divisors, cfg, entropy_of(policy))
     return loss.detach(), torch.autograd.grad(loss, policy)[0], mean_statistics(stats)
 
 
@@ -151,6 +159,19 @@ def test_masking_off_policy_sequences_matches_trl(loss_type):
     dropped = (gradients[0] != gradients[2]).any(dim=1)
     assert dropped.tolist() == [True] + [False] * (ROWS - 1)
     assert torch.equal(gradients[1], gradients[2])
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_the_entropy_bonus_matches_trl(loss_type):
+    cfg = config(loss_type=loss_type, beta=0.04, entropy_coef=0.07)
+    policy, batch = make_batch(torch.float64)
+    tokens = int(batch.mask.sum())
+    divisors = Divisors(num_rows=ROWS, num_tokens=tokens, rollout_tokens_per_update=tokens)
+    ours, trl = our_update(cfg, policy, batch, divisors), trl_update(cfg, policy, batch, [list(range(ROWS))], tokens, 1)
+    assert_close(ours[:2], trl[:2], rtol=1e-10, atol=1e-12)
+    assert ours[2]["policy_loss"] == pytest.approx(trl[2]["policy_loss"], rel=1e-10)
+    without = trl_update(config(loss_type=loss_type, beta=0.04), policy, batch, [list(range(ROWS))], tokens, 1)
+    assert (trl[1] - without[1]).norm() > 0.01
 
 
 @pytest.mark.parametrize("mini_batches", [1, 3])

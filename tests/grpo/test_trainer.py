@@ -18,8 +18,13 @@ from rewards import RewardError
 
 def token_logprobs(model, prompt_ids, token_ids, temperature=1.0):
     """[T] log-probs in nats of a completion's tokens, by one unpadded forward pass."""
+    return distributions(model, prompt_ids, token_ids, temperature)[range(len(token_ids)), token_ids]
+
+
+def distributions(model, prompt_ids, token_ids, temperature=1.0):
+    """[T, V] log-probs in nats of every token at each place of a completion."""
     logits = model(torch.tensor([prompt_ids + token_ids])).logits[0, len(prompt_ids) - 1 : -1]
-    return (logits / temperature).log_softmax(-1)[range(len(token_ids)), token_ids]
+    return (logits / temperature).log_softmax(-1)
 
 
 def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
@@ -31,7 +36,7 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
     advantages = scalar_advantages([[r or 0.0 for r in row] for row in rewards], args.scale_rewards, live)
     high = args.epsilon if args.epsilon_high is None else args.epsilon_high
     update = range(0, len(groups), num_minibatches)
-    loss = 0.0
+    loss = bonus = 0.0
     for g, c in trained_completions(groups, live, update, args):
         prompt, tokens = groups[g].prompt_ids, groups[g].completions[c].token_ids
         now, before, frozen = (token_logprobs(m, prompt, tokens, args.temperature) for m in (policy, old, reference))
@@ -47,6 +52,9 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
                 log_ref = frozen[t].detach() - now[t]
                 row = row + args.beta * (log_ref.exp() - log_ref - 1)
         loss = loss + (row / len(tokens) if args.loss_type == "grpo" else row)
+        if args.entropy_coef:
+            every = distributions(policy, prompt, tokens, args.temperature)
+            bonus = bonus - args.entropy_coef * (every.exp() * every).sum()
     num_rows = sum(len(groups[g].completions) for g in update)
     return (
         loss
@@ -56,7 +64,7 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
             "bnpo": num_trained_tokens(groups, live, update, args),
             "dapo": num_trained_tokens(groups, live, range(len(groups)), args) / num_minibatches,
         }[args.loss_type]
-    )
+    ) - bonus / num_trained_tokens(groups, live, update, args)
 
 
 def trained_completions(groups, live, update, args):
@@ -129,6 +137,8 @@ def constant(prompts, completions, **columns):
         ({"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "temperature": 1.3}, digits),
         ({"loss_type": "dapo", "beta": 0.2, "mask_truncated_completions": True}, sometimes_none),
         ({"loss_type": "bnpo", "beta": 0.3}, constant),
+        ({"loss_type": "grpo", "entropy_coef": 0.3, "temperature": 0.7}, sometimes_none),
+        ({"loss_type": "dapo", "entropy_coef": 0.3}, constant),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
 )
