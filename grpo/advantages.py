@@ -2,8 +2,8 @@
 
 Source: DeepSeekMath (arXiv:2402.03300) section 4.1.2 and DeepSeek-R1 (arXiv:2501.12948) eq. 3. `scale_rewards` has
 TRL's meaning: "none" is Dr. GRPO (arXiv:2503.20783), which drops the std; "batch" takes the std of the whole batch
-(arXiv:2508.08221). A completion that no reward could judge is not `live`: its siblings are compared without it, and it
-teaches nothing.
+(arXiv:2508.08221). The baseline "leave_one_out" is RLOO's (arXiv:2402.14740). A completion that no reward could judge
+is not `live`: its siblings are compared without it, and it teaches nothing.
 """
 
 from collections.abc import Sequence
@@ -17,28 +17,44 @@ STD_EPSILON = 1e-4
 EQUAL_REWARDS = 1e-6
 """Rewards of a group that lie within this distance count as equal: rounding, not a preference."""
 
+BASELINES = ("group", "leave_one_out")
+"""What a reward is compared with: the mean of its group, or that of its siblings alone."""
+
 _SCALES = {True: "group", False: "none", "group": "group", "batch": "batch", "none": "none"}
 
 
 def group_advantages(
-    rewards: Tensor, scale_rewards: str | bool = "group", live: Tensor | None = None, eps: float = STD_EPSILON
+    rewards: Tensor,
+    scale_rewards: str | bool = "group",
+    live: Tensor | None = None,
+    eps: float = STD_EPSILON,
+    baseline: str = "group",
 ) -> Tensor:
     """rewards [P, G] (prompts x completions) -> advantages [P, G]; the live ones of each row sum to zero.
 
     live [P, G] bool marks the completions that have a reward (None: those that are not NaN); the others get advantage 0
     and count in no mean and no std. Equal rewards, or fewer than two live completions, give a row of exact zeros: such
     a group teaches nothing. The std divides by count - 1, as TRL's does; "batch" takes it over every live reward, so
-    pass the rewards of all ranks. True means "group", False "none". Raises ValueError when G < 2, for an unknown
-    scale_rewards, and for a live reward that is not finite.
+    pass the rewards of all ranks. True means "group", False "none". baseline "leave_one_out" subtracts from each reward
+    the mean of its live siblings without itself (RLOO), which makes the advantages of n live ones n / (n - 1) times as
+    large. Raises ValueError when G < 2, for an unknown scale_rewards or baseline, and for a live reward that is not
+    finite.
 
     >>> group_advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0]]), scale_rewards="none")
     tensor([[ 0.5000, -0.5000, -0.5000,  0.5000]])
+    >>> group_advantages(torch.tensor([[3.0, 0.0, 0.0]]), scale_rewards="none", baseline="leave_one_out")
+    tensor([[ 3.0000, -1.5000, -1.5000]])
     """
+    if baseline not in BASELINES:
+        raise ValueError(f"baseline must be {' or '.join(map(repr, BASELINES))}, got {baseline!r}")
     scale, live = _checked(rewards, scale_rewards, live)
     rewards = rewards.masked_fill(~live, 0.0)
     centered = (rewards - _live_mean(rewards, live)).masked_fill(~live, 0.0)
     # A mean rounds, so equal rewards would leave 1e-7, and a std near 0 would turn that into an advantage.
     centered = centered.masked_fill(~teaches(rewards, live)[:, None], 0.0)
+    if baseline == "leave_one_out":  # r - (n mean - r) / (n - 1)
+        count = live.sum(dim=1, keepdim=True)
+        centered = centered * count / (count - 1).clamp(min=1)
     if scale == "none":
         return centered
     std = _live_std(rewards, live) if scale == "group" else _live_std(rewards.reshape(1, -1), live.reshape(1, -1))

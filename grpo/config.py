@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from grpo.advantages import BASELINES
 from grpo.loss import LossConfig
 from grpo.sampling import SamplingConfig
 
@@ -97,6 +98,10 @@ class GRPOConfig(TrainingArguments):
     scale_rewards: str = field(
         default="group", metadata={"help": "Divide advantages by the std of the 'group', of the 'batch', or by 'none'."}
     )
+    advantage_baseline: str = field(
+        default="group",
+        metadata={"help": "Rewards are compared with the mean of the 'group', or of their siblings: 'leave_one_out'."},
+    )
     loss_type: str = field(
         default="dapo", metadata={"help": "'grpo', 'dr_grpo', 'dapo', 'bnpo', 'cispo' or 'sapo': docs/losses.md."}
     )
@@ -177,6 +182,8 @@ class GRPOConfig(TrainingArguments):
             )
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
+        if self.advantage_baseline not in BASELINES:
+            raise ValueError(f"advantage_baseline must be 'group' or 'leave_one_out', got {self.advantage_baseline!r}")
         if self.on_reward_error not in ("stop", "mask"):
             raise ValueError(f"on_reward_error must be 'stop' or 'mask', got {self.on_reward_error!r}")
         for name, least in {

@@ -279,7 +279,8 @@ class GRPOTrainer(Trainer):
                 f"answer is unreadable or its `where` does not match; the data set's columns are "
                 f"{', '.join(self.train_dataset.column_names)}"
             )
-        advantages = group_advantages(totals, self.args.scale_rewards, live)
+        baseline = self.args.advantage_baseline
+        advantages = group_advantages(totals, self.args.scale_rewards, live, baseline=baseline)
         learns = teaches(totals, live)
         mine = [i for i, (rank, _) in enumerate(rows) if rank == self.accelerator.process_index]
         for group, i in zip(groups, mine):

@@ -4,8 +4,10 @@ import math
 from itertools import combinations
 
 
-def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
-    """rewards: rows of floats; live: rows of bools. Bessel's std plus eps, as in TRL; 0 where not live."""
+def scalar_advantages(rewards, scale="group", live=None, eps=1e-4, baseline="group"):
+    """rewards: rows of floats; live: rows of bools. Bessel's std plus eps, as in TRL; 0 where not live.
+
+    baseline "leave_one_out": RLOO (arXiv:2402.14740), the mean of the others, one by one."""
     live = live or [[True] * len(row) for row in rewards]
     every = [r for row, row_live in zip(rewards, live) for r, alive in zip(row, row_live) if alive]
     out = []
@@ -14,9 +16,12 @@ def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
         if len(alive) < 2 or max(alive) == min(alive):
             out.append([0.0] * len(row))
             continue
-        mean = sum(alive) / len(alive)
         divisor = {"group": _std(alive) + eps, "batch": _std(every) + eps, "none": 1.0}[scale]
-        out.append([(r - mean) / divisor if is_live else 0.0 for r, is_live in zip(row, row_live)])
+        out.append([0.0] * len(row))
+        for i in range(len(row)):
+            if row_live[i]:
+                others = [row[j] for j in range(len(row)) if row_live[j] and (j != i or baseline == "group")]
+                out[-1][i] = (row[i] - sum(others) / len(others)) / divisor
     return out
 
 

@@ -52,6 +52,23 @@ def test_match_a_plain_loop_and_trl(rewards, live, scale, masked):
     assert_close(ours, trl_advantages(rewards.masked_fill(~live, torch.nan), scale), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_leave_one_out_matches_a_plain_loop_and_trl(rewards, live, scale, masked):
+    live = live if masked else torch.ones_like(live)
+    ours = group_advantages(rewards, scale, live, baseline="leave_one_out")
+    expected = scalar_advantages(rewards.tolist(), scale, live.tolist(), baseline="leave_one_out")
+    assert_close(ours, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    assert_close(ours.sum(dim=1), torch.zeros(5, dtype=torch.float64))
+    assert masked != bool(ours[3:].any()), "a lone completion has no sibling"
+    if scale == "none":  # RLOOTrainer of TRL 1.16, copied line by line
+        grouped_rewards = rewards.masked_fill(~live, torch.nan)
+        scorable_counts = (~torch.isnan(grouped_rewards)).sum(dim=1, keepdim=True)
+        grouped_sum = torch.nansum(grouped_rewards, dim=1, keepdim=True)
+        baselines = (grouped_sum - grouped_rewards) / (scorable_counts - 1)
+        assert_close(ours, torch.nan_to_num(grouped_rewards - baselines, nan=0.0))
+
+
 def test_nan_is_not_live_unless_told_otherwise(rewards, live):
     holes = rewards.masked_fill(~live, torch.nan)
     assert_close(group_advantages(holes), group_advantages(rewards, live=live))
@@ -151,6 +168,7 @@ def test_arguments_are_left_alone(rewards, live):
         (lambda: group_advantages(torch.zeros(6)), r"\[prompts, completions\]"),
         (lambda: group_advantages(torch.zeros(3, 2, dtype=torch.int64)), "floats"),
         (lambda: group_advantages(torch.zeros(3, 2), "std"), "'group', 'batch', 'none'.*'std'"),
+        (lambda: group_advantages(torch.zeros(3, 2), baseline="mean"), "'group' or 'leave_one_out', got 'mean'"),
         (lambda: group_advantages(torch.zeros(3, 2), live=torch.ones(3, 3, dtype=torch.bool)), "live must be"),
         (lambda: group_advantages(torch.zeros(3, 2), live=torch.ones(3, 2)), "live must be a bool tensor"),
         (lambda: group_advantages(torch.full((1, 2), torch.inf)), "a reward must be a number"),

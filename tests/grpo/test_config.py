@@ -25,6 +25,7 @@ OUR_OWN = {
     "share_prompts",
     "compile_layers",
     "on_reward_error",
+    "advantage_baseline",
 }
 """Fields that TRL does not have."""
 
@@ -70,6 +71,7 @@ def test_the_docs_name_every_difference():
     [
         ({"num_generations": 1}, r"num_generations must be 2 or more, got 1: .* DeepSeek-R1 uses 16"),
         ({"scale_rewards": "rows"}, r"scale_rewards must be 'group', 'batch' or 'none', got 'rows'"),
+        ({"advantage_baseline": "mean"}, "advantage_baseline must be 'group' or 'leave_one_out', got 'mean'"),
         ({"loss_type": "ppo"}, r"loss_type must be one of bnpo, cispo, dapo, dr_grpo, grpo, sapo; got 'ppo'"),
         ({"importance_sampling_level": "word"}, "'token' or 'sequence', got 'word'"),
         ({"num_iterations": 0}, "num_iterations must be 1 or more, got 0"),

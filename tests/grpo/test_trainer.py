@@ -33,7 +33,8 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
     groups, rewards: those of the whole rollout, rewards as rows of floats or None. Updates take every n-th group.
     """
     live = [[r is not None for r in row] for row in rewards]
-    advantages = scalar_advantages([[r or 0.0 for r in row] for row in rewards], args.scale_rewards, live)
+    numbers = [[r or 0.0 for r in row] for row in rewards]
+    advantages = scalar_advantages(numbers, args.scale_rewards, live, baseline=args.advantage_baseline)
     high = args.epsilon if args.epsilon_high is None else args.epsilon_high
     update = range(0, len(groups), num_minibatches)
     loss = bonus = 0.0
@@ -137,6 +138,7 @@ def constant(prompts, completions, **columns):
         ({"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "temperature": 1.3}, digits),
         ({"loss_type": "dapo", "beta": 0.2, "mask_truncated_completions": True}, sometimes_none),
         ({"loss_type": "bnpo", "beta": 0.3}, constant),
+        ({"loss_type": "grpo", "advantage_baseline": "leave_one_out", "scale_rewards": "none"}, sometimes_none),
         ({"loss_type": "grpo", "entropy_coef": 0.3, "temperature": 0.7}, sometimes_none),
         ({"loss_type": "dapo", "entropy_coef": 0.3}, constant),
     ],
