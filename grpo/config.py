@@ -114,6 +114,23 @@ class GRPOConfig(TrainingArguments):
         default=None,
         metadata={"help": "Leave out completions of negative advantage whose mean log(old / policy) exceeds this."},
     )
+    vllm_importance_sampling_correction: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Weigh tokens by trainer / sampler, with any sampler. None: on with use_vllm, and under mixed "
+            "precision, where the sampler computes in another dtype than the trainer (TRL: on, with vLLM alone)."
+        },
+    )
+    vllm_importance_sampling_mode: str = field(
+        default="sequence_mask",
+        metadata={"help": "'token_truncate', 'token_mask', 'sequence_truncate' or 'sequence_mask': docs/losses.md."},
+    )
+    vllm_importance_sampling_clip_max: float | None = field(
+        default=3.0, metadata={"help": "Upper bound of that weight; None: none."}
+    )
+    vllm_importance_sampling_clip_min: float | None = field(
+        default=None, metadata={"help": "Lower bound of that weight; None: none."}
+    )
     entropy_coef: float = field(
         default=0.0, metadata={"help": "Weight of the entropy bonus, the mean entropy of a token; 0 leaves it out."}
     )
@@ -251,6 +268,10 @@ class GRPOConfig(TrainingArguments):
             sapo_temperature_neg=self.sapo_temperature_neg,
             off_policy_mask_threshold=self.off_policy_mask_threshold,
             entropy_coef=self.entropy_coef,
+            vllm_importance_sampling_correction=self.vllm_importance_sampling_correction,
+            vllm_importance_sampling_mode=self.vllm_importance_sampling_mode,
+            vllm_importance_sampling_clip_max=self.vllm_importance_sampling_clip_max,
+            vllm_importance_sampling_clip_min=self.vllm_importance_sampling_clip_min,
             importance_sampling_level=self.importance_sampling_level,
             max_completion_length=self.max_completion_length,
         )

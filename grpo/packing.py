@@ -94,17 +94,19 @@ def pack_groups(
     device: torch.device | str = "cpu",
     mask_truncated: bool = False,
     layout: PackLayout | None = None,
+    sampling_logprobs: bool = False,
 ) -> list[Pack]:
     """The completions of these groups in packs of at most `max_tokens` positions, padding included; none for no groups.
 
     Long rows are filled evenly. A group that does not fit is cut into bundles, which repeat its prompt; a completion
-    that alone is longer than max_tokens gets a pack of its own.
+    that alone is longer than max_tokens gets a pack of its own. sampling_logprobs: the packs carry the sampler's
+    log-probs, which a correction of its mismatch needs.
     """
     layout = layout or PackLayout()
     bundles = [bundle for g, group in enumerate(groups) for bundle in _bundles(g, group, max_tokens, layout)]
     bundles.sort(key=lambda bundle: (-bundle.num_tokens, bundle.group, bundle.completions))
     rows = _fill_evenly(bundles, max_tokens) if layout.long_rows else [[bundle] for bundle in bundles]
-    make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout)
+    make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout, sampling_logprobs)
     return [make.pack(some) for some in _rows_by_width(rows, max_tokens)]
 
 
@@ -116,6 +118,7 @@ def empty_pack(pad_token_id: int, device: torch.device | str = "cpu", layout: Pa
         ref_logprobs=torch.zeros(1, 1, device=device),
         advantages=torch.zeros(1, device=device),
         mask=torch.zeros(1, 1, dtype=torch.bool, device=device),
+        sampling_logprobs=torch.zeros(1, 1, device=device),
     )
     nothing = torch.zeros(1, 1, dtype=torch.long, device=device)
     return Pack(
@@ -183,6 +186,7 @@ class _PackMaker:
     device: torch.device
     mask_truncated: bool
     layout: PackLayout
+    sampling_logprobs: bool = False
 
     def pack(self, rows: Sequence[Sequence[Bundle]]) -> Pack:
         width = max(2, *map(_width, rows))
@@ -246,11 +250,13 @@ class _PackMaker:
         where = (torch.tensor(starts, dtype=torch.long)[:, None] + column).masked_fill(~scored, 0)
         by_group = {g: trained_mask(self.groups[g], self.mask_truncated) for g in {g for g, _ in places}}
         trained = torch.tensor([by_group[g][c] for g, c in places], dtype=torch.bool)
+        sampled = [[c.logprobs for c in group.completions] if self.sampling_logprobs else None for group in self.groups]
         loss_inputs = LossInputs(
             old_logprobs=self._spread([self.groups[g].old_logprobs for g, _ in places], places, scored),
             ref_logprobs=self._spread([self.groups[g].ref_logprobs for g, _ in places], places, scored),
             advantages=torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device),
             mask=(scored & trained[:, None]).to(self.device),
+            sampling_logprobs=self._spread([sampled[g] for g, _ in places], places, scored),
         )
         return where, scored, loss_inputs
 

@@ -7,6 +7,7 @@ bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -119,7 +120,8 @@ class GRPOTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.loss_config = args.loss_config
+        correction = self.corrects_sampling()
+        self.loss_config = dataclasses.replace(args.loss_config, vllm_importance_sampling_correction=correction)
         self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None)
         self.max_tokens_per_pack = args.max_tokens_per_pack
         self._sampler: Sampler | None = None
@@ -330,8 +332,16 @@ class GRPOTrainer(Trainer):
         """The update's packs on the device; an empty one where this rank has nothing to learn from."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
         masked = self.args.mask_truncated_completions
-        packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout)
+        correction = bool(self.loss_config.vllm_importance_sampling_correction)
+        packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout, correction)
         return packs or [empty_pack(pad, device, self.layout)]
+
+    def corrects_sampling(self) -> bool:
+        """Whether the loss corrects for the sampler's numbers: as asked, else where they are not the trainer's."""
+        if self.args.vllm_importance_sampling_correction is not None:
+            return self.args.vllm_importance_sampling_correction
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        return getattr(self.args, "use_vllm", False) or mixed not in (None, self.model.dtype)
 
     def learns_from(self, group: Group) -> bool:
         """False for a group without any gradient: equal rewards, and neither a KL nor an entropy bonus."""

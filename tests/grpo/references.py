@@ -25,10 +25,11 @@ def scalar_advantages(rewards, scale="group", live=None, eps=1e-4, baseline="gro
     return out
 
 
-def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None):
+def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None, correction=None):
     """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row.
 
-    weights_policy: the log-probs that cispo's weights are taken from, as they are no function of the policy."""
+    weights_policy: the log-probs that cispo's weights are taken from, as they are no function of the policy.
+    correction: what the policy's part of each token is weighed with, rows."""
     total = 0.0
     for i in range(len(policy)):
         tokens = [t for t in range(len(policy[i])) if mask[i][t]]
@@ -46,12 +47,13 @@ def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_polic
         for t in tokens:
             ratio = math.exp(log_ratios[t])
             if cfg.loss_type == "cispo":
-                row -= min(weights[t], cfg.upper_epsilon) * advantages[i] * policy[i][t]
+                gain = min(weights[t], cfg.upper_epsilon) * advantages[i] * policy[i][t]
             elif cfg.loss_type == "sapo":
                 heat = cfg.sapo_temperature_pos if advantages[i] > 0 else cfg.sapo_temperature_neg
-                row -= 4 / heat / (1 + math.exp(-heat * (ratio - 1))) * advantages[i]
+                gain = 4 / heat / (1 + math.exp(-heat * (ratio - 1))) * advantages[i]
             else:
-                row -= _surrogate(ratio, advantages[i], cfg)
+                gain = _surrogate(ratio, advantages[i], cfg)
+            row -= gain if correction is None else gain * correction[i][t]
             if cfg.beta:
                 kl = math.exp(ref[i][t]) / math.exp(policy[i][t]) - math.log(math.exp(ref[i][t] - policy[i][t])) - 1
                 row += cfg.beta * kl * (ratio if cfg.use_bias_correction_kl else 1.0)
@@ -63,6 +65,28 @@ def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_polic
     if cfg.loss_type in ("dapo", "cispo"):
         return total / divisors.rollout_tokens_per_update
     return total / (divisors.num_rows * cfg.max_completion_length)
+
+
+def scalar_correction(old, sampling, mask, mode, lowest=None, highest=3.0):
+    """A weight for each token of each row, case by case; None in `sampling`: the sampler gave that token none."""
+    out = []
+    for old_row, sampling_row, mask_row in zip(old, sampling, mask):
+        ratios = [
+            1.0 if s is None or not trained else math.exp(o) / math.exp(s)
+            for o, s, trained in zip(old_row, sampling_row, mask_row)
+        ]
+        if mode.startswith("sequence"):
+            ratios = [math.prod(ratios)] * len(ratios)
+        row = []
+        for ratio in ratios:
+            if highest is not None and ratio > highest:
+                row.append(highest if mode.endswith("truncate") else 0.0)
+            elif lowest is not None and ratio < lowest:
+                row.append(lowest if mode.endswith("truncate") else 0.0)
+            else:
+                row.append(ratio)
+        out.append(row)
+    return out
 
 
 def scalar_entropy_bonus(entropy, mask, divisors, cfg):

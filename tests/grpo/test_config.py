@@ -13,6 +13,7 @@ from grpo.config import GRPOConfig, RolloutPlan
 DIFFERENT_DEFAULTS = {
     "gradient_checkpointing": (None, True),
     "use_bias_correction_kl": (False, True),
+    "vllm_importance_sampling_correction": (None, True),
 }
 """Field -> (our default, TRL's): every one; docs/trl.md says why."""
 

@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
-from references import scalar_advantages
+from references import scalar_advantages, scalar_correction
 from tiny import EOS, PAD, digits, metrics_of, tiny_config, tiny_dataset, tiny_model, tiny_tokenizer
 from transformers import TrainerCallback
 
+from grpo.loss import CORRECTION_MODES
 from grpo.rollouts import PromptStream
 from grpo.trainer import GRPOTrainer
 from rewards import RewardError
@@ -44,11 +45,18 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
         log_ratio = now - before.detach()
         if args.importance_sampling_level == "sequence":
             log_ratio = log_ratio.mean().expand(len(tokens))
+        weight = [1.0] * len(tokens)
+        if args.vllm_importance_sampling_correction:
+            sampled = groups[g].completions[c].logprobs
+            bounds = args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max
+            (weight,) = scalar_correction(
+                [before.tolist()], [sampled], [[True] * len(tokens)], args.vllm_importance_sampling_mode, *bounds
+            )
         row = 0.0
         for t in range(len(tokens)):
             unclipped = log_ratio[t].exp() * advantages[g][c]
             clipped = log_ratio[t].exp().clamp(1 - args.epsilon, 1 + high) * advantages[g][c]
-            row = row - (unclipped if unclipped.item() < clipped.item() else clipped)
+            row = row - weight[t] * (unclipped if unclipped.item() < clipped.item() else clipped)
             if args.beta:
                 log_ref = frozen[t].detach() - now[t]
                 row = row + args.beta * (log_ref.exp() - log_ref - 1)
@@ -104,12 +112,16 @@ def relative_error(value, expected):
     return ((value - expected).norm() / expected.norm()).item()
 
 
-def step_with_moved_policy(trainer):
-    """One training_step whose reference, old and current policy all differ: (loss, gradient, the three models)."""
+def step_with_moved_policy(trainer, change=None):
+    """One training_step whose reference, old and current policy all differ: (loss, gradient, the three models).
+
+    change(groups) may alter what was sampled, before the update."""
     reference = exact(trainer.model)  # the frozen copy was made with the trainer
     old = nudged(trainer.model, seed=1)
     trainer.model.load_state_dict(old.state_dict())
     trainer.buffer.next()  # samples, scores, and keeps the log-probs of old and reference
+    if change is not None:
+        change(trainer.buffer.groups)
     policy = nudged(trainer.model, seed=2)
     trainer.model.load_state_dict(policy.state_dict())
     loss = trainer.training_step(trainer.model, {})
@@ -155,6 +167,49 @@ def test_a_step_is_the_paper_s_formula(make_trainer, settings, reward):
     assert gradient_of(policy).norm() > 1e-3
     assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
     assert relative_error(gradient, gradient_of(policy)) < 1e-4
+
+
+@pytest.mark.parametrize("mode", CORRECTION_MODES)
+def test_a_sampler_that_differs_is_corrected_for(make_trainer, mode):
+    """Its log-probs are moved after sampling, so that they are no longer the trainer's."""
+    trainer = make_trainer(
+        num_iterations=2, beta=0.1, max_tokens_per_pack=30, vllm_importance_sampling_correction=True,
+        vllm_importance_sampling_mode=mode, vllm_importance_sampling_clip_min=0.5,
+        vllm_importance_sampling_clip_max=1.3,
+    )  # fmt: skip
+    noise = torch.Generator().manual_seed(7)
+
+    def change(groups):
+        for completion in (c for group in groups for c in group.completions):
+            drift = 0.3 * torch.randn(len(completion.logprobs), generator=noise)
+            completion.logprobs[:] = (torch.tensor(completion.logprobs) + drift).tolist()
+
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer, change)
+    groups = trainer.buffer.groups
+    rewards = [digits(None, group.texts) for group in groups]
+    expected = paper_loss(policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert relative_error(gradient, gradient_of(policy)) < 1e-4
+    assert trainer._sums["sampling/sampling_logp_difference/mean"] > 0.1
+
+
+def test_the_sampler_is_corrected_for_where_it_computes_otherwise(make_trainer):
+    """Of itself under mixed precision; with a sampler that is the trainer's equal the log-probs agree."""
+    cases = {
+        "plain": {},
+        "asked": {"vllm_importance_sampling_correction": True},
+        "mixed": {"bf16": True},
+        "declined": {"bf16": True, "vllm_importance_sampling_correction": False},
+    }
+    groups, difference = None, {}
+    for name, settings in cases.items():
+        _, trainer = one_sgd_step(make_trainer, name, groups, **settings)
+        groups = groups or trainer.buffer.groups
+        difference[name] = metrics_of(trainer)[0].get("sampling/sampling_logp_difference/mean")
+        assert trainer.loss_config.vllm_importance_sampling_correction is (name in ("asked", "mixed"))
+    assert difference["plain"] is difference["declined"] is None
+    assert difference["asked"] < 1e-5 < 1e-3 < difference["mixed"] < 0.1
 
 
 def test_the_clip_cases_do_clip(make_trainer):
