@@ -61,6 +61,9 @@ class GRPOConfig(TrainingArguments):
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keywords for AutoModelForCausalLM.from_pretrained when `model` is a path."}
     )
+    cast_lm_head_to_fp32: bool = field(
+        default=False, metadata={"help": "Project to logits in float32, whatever the layers compute in (ScaleRL)."}
+    )
     disable_dropout: bool = field(default=False, metadata={"help": "Set every dropout of the policy to 0."})
 
     num_generations: int = field(default=8, metadata={"help": "G: completions a prompt, compared with each other."})

@@ -97,10 +97,11 @@ class GRPOTrainer(Trainer):
         if reason is not None and args.share_prompts:
             logger.warning("every completion is computed with a copy of its prompt: %s", reason)
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
-        add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
+        head = {"temperature": args.temperature, "cast_lm_head_to_fp32": args.cast_lm_head_to_fp32}
+        add_fused_lm_head(policy, outputs=("log_probs", "entropy"), **head)
         self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
         if self.reference is not None:
-            add_fused_lm_head(self.reference, temperature=args.temperature)
+            add_fused_lm_head(self.reference, **head)
         if peft_config is not None:
             from peft import get_peft_model
 

@@ -565,6 +565,27 @@ def test_bf16_mixed_precision_is_close(make_trainer):
     assert 1e-4 < relative_error(half, full) < 0.1, "bfloat16 was used, and it rounds"
 
 
+@pytest.mark.parametrize("cast", [False, True])
+def test_the_head_is_computed_in_float32_on_request(make_trainer, cast):
+    """Of both models: the log-probs are those of a float32 projection of the layers' bfloat16 output."""
+    _, full = one_sgd_step(make_trainer, "full")
+    settings = {"bf16": True, "beta": 0.1, "temperature": 0.7, "cast_lm_head_to_fp32": cast}
+    _, trainer = one_sgd_step(make_trainer, "half", full.buffer.groups, **settings)
+    groups = trainer.buffer.groups
+    for model, name in ((trainer.model, "old_logprobs"), (trainer.reference, "ref_logprobs")):
+        seen = []
+        hook = model.model.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].last_hidden_state))
+        trainer.keep_logprobs(model, groups, name)
+        hook.remove()
+        errors = []
+        for pack, hidden in zip(trainer.pack_all(groups), seen, strict=True):
+            logprobs = (hidden.float() @ model.lm_head.weight.T / 0.7).log_softmax(-1)
+            exact_ones = pack.by_completion(logprobs.gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0])
+            for (g, c), row, scored in zip(pack.places, exact_ones, pack.scored):
+                errors.append((torch.tensor(getattr(groups[g], name)[c]) - row[scored]).abs().max().item())
+        assert (max(errors) < 1e-5) == cast
+
+
 def test_training_raises_the_reward(make_trainer):
     """From half of the characters digits to nearly all, in 40 steps."""
     trainer = make_trainer(max_steps=40, learning_rate=3e-3, num_generations=8, per_device_train_batch_size=32)
