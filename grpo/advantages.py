@@ -3,13 +3,16 @@
 Source: DeepSeekMath (arXiv:2402.03300) section 4.1.2 and DeepSeek-R1 (arXiv:2501.12948) eq. 3. `scale_rewards` has
 TRL's meaning: "none" is Dr. GRPO (arXiv:2503.20783), which drops the std; "batch" takes the std of the whole batch
 (arXiv:2508.08221). The baseline "leave_one_out" is RLOO's (arXiv:2402.14740). A completion that no reward could judge
-is not `live`: its siblings are compared without it, and it teaches nothing.
+is not `live`: its siblings are compared without it, and it teaches nothing. Rewards of steps (DeepSeekMath section
+4.1.3) give each token an advantage of its own.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from rewards import StepRewards
 
 STD_EPSILON = 1e-4
 """Added to the std before dividing by it, as TRL does."""
@@ -59,6 +62,49 @@ def group_advantages(
         return centered
     std = _live_std(rewards, live) if scale == "group" else _live_std(rewards.reshape(1, -1), live.reshape(1, -1))
     return centered / (std + eps)
+
+
+def process_advantages(
+    steps: Sequence[StepRewards | None], lengths: Sequence[int], scale_rewards: str | bool = "group"
+) -> list[Tensor]:
+    """Rewards of the steps of a group's completions -> an advantage for each of their tokens (DeepSeekMath 4.1.3).
+
+    steps [G], None where a completion has none; lengths [G] in tokens -> G tensors, of T_i tokens. The step rewards of
+    the whole group are compared with each other as `group_advantages` compares completions: less their mean, over their
+    std unless scale_rewards is "none". A token's advantage is the sum over the steps that end at it or after it; so
+    tokens behind the last step get 0, and steps of equal rewards exact zeros.
+
+    >>> process_advantages([StepRewards((1, 3), (1.0, 0.0)), StepRewards((2,), (2.0,))], [5, 3], "none")
+    [tensor([-1., -1., -1., -1.,  0.]), tensor([1., 1., 1.])]
+    """
+    every = torch.tensor([reward for some in steps if some for reward in some.rewards], dtype=torch.float64)
+    scale = "none" if _SCALES.get(scale_rewards) == "none" else "group"
+    compared = iter(group_advantages(every[None], scale)[0] if len(every) > 1 else torch.zeros_like(every))
+    advantages = []
+    for some, length in zip(steps, lengths, strict=True):
+        at_end = torch.zeros(length)
+        for end in some.ends if some else ():
+            at_end[end] = next(compared)
+        advantages.append(at_end.flip(0).cumsum(0).flip(0))
+    return advantages
+
+
+def token_advantages(
+    advantages: Sequence[float],
+    steps: Sequence[Sequence[StepRewards | None]],
+    weights: Sequence[float],
+    lengths: Sequence[int],
+    scale_rewards: str | bool = "group",
+) -> list[list[float]] | None:
+    """A group's advantages by token: those of its completions [G] for all of their tokens, plus the process advantages
+    of each function, steps [F][G], times its weight [F]. None where no function judged a step."""
+    if not any(some for row in steps for some in row):
+        return None
+    totals = [torch.full((length,), advantage) for length, advantage in zip(lengths, advantages, strict=True)]
+    for row, weight in zip(steps, weights, strict=True):
+        parts = process_advantages(row, lengths, scale_rewards)
+        totals = [total + weight * part for total, part in zip(totals, parts)]
+    return [total.tolist() for total in totals]
 
 
 def teaches(rewards: Tensor, live: Tensor | None = None, tolerance: float = EQUAL_REWARDS) -> Tensor:

@@ -254,18 +254,31 @@ class _PackMaker:
         loss_inputs = LossInputs(
             old_logprobs=self._spread([self.groups[g].old_logprobs for g, _ in places], places, scored),
             ref_logprobs=self._spread([self.groups[g].ref_logprobs for g, _ in places], places, scored),
-            advantages=torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device),
+            advantages=self._advantages(places, scored),
             mask=(scored & trained[:, None]).to(self.device),
             sampling_logprobs=self._spread([sampled[g] for g, _ in places], places, scored),
         )
         return where, scored, loss_inputs
 
+    def _advantages(self, places: list[tuple[int, int]], scored: Tensor) -> Tensor:
+        """[B], or [B, T] where a group of the pack tells the tokens of a completion apart."""
+        if all(self.groups[g].token_advantages is None for g, _ in places):
+            return torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device)
+        by_token = [
+            group.token_advantages
+            or [[advantage] * len(c.token_ids) for advantage, c in zip(group.advantages, group.completions)]
+            for group in self.groups
+        ]
+        spread = self._spread([by_token[g] for g, _ in places], places, scored)
+        assert spread is not None  # no group is without advantages
+        return spread
+
     def _spread(
-        self, logprobs: list[list[list[float]] | None], places: list[tuple[int, int]], scored: Tensor
+        self, stored: list[list[list[float]] | None], places: list[tuple[int, int]], scored: Tensor
     ) -> Tensor | None:
-        """[B, T] of the stored log-probs; None when there are none."""
-        if not logprobs or any(group is None for group in logprobs):
+        """[B, T] of what is stored of each token; None when there is nothing."""
+        if not stored or any(group is None for group in stored):
             return None
         spread = torch.zeros(scored.shape)
-        spread[scored] = torch.tensor([value for group, (_, c) in zip(logprobs, places) for value in (group or [])[c]])
+        spread[scored] = torch.tensor([value for group, (_, c) in zip(stored, places) for value in (group or [])[c]])
         return spread.to(self.device)

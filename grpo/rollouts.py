@@ -15,6 +15,7 @@ from typing import Any
 
 from grpo.config import RolloutPlan
 from grpo.sampling import Completion
+from rewards import StepRewards
 
 
 @dataclass
@@ -27,21 +28,31 @@ class Group:
     completions: list[Completion]
     texts: list[str]
     rewards: dict[str, list[float | None]] = field(default_factory=dict)
-    """By reward function; None where it does not apply."""
+    """By reward function; None where it does not apply, the mean where it judged steps."""
+    steps: dict[str, list[StepRewards | None]] = field(default_factory=dict)
+    """By reward function, where it judged steps; None elsewhere."""
     extra: dict[str, list[Any]] = field(default_factory=dict)
     """What reward functions said of the completions by `log_extra`, by column."""
     totals: list[float] = field(default_factory=list)
     """Weighted sums; 0 for a completion that is not live."""
     live: list[bool] = field(default_factory=list)
     advantages: list[float] = field(default_factory=list)
+    """Of whole completions."""
+    token_advantages: list[list[float]] | None = None
+    """Of each token, where a reward judged steps, those of whole completions included; None: they are all the same."""
     teaches: bool = True
     """False when all rewards are equal."""
     old_logprobs: list[list[float]] | None = None
     """By the trainer's own forward pass; None while the policy has not moved since sampling."""
     ref_logprobs: list[list[float]] | None = None
 
+    def outcomes(self, name: str) -> list[float | None]:
+        """A reward function's values for whole completions; None where it does not apply or judged steps."""
+        steps = self.steps.get(name) or [None] * len(self.completions)
+        return [None if some else reward for reward, some in zip(self.rewards[name], steps)]
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"extra": {}}  # any objects, and already shown
+        return asdict(self) | {"extra": {}, "steps": {}}  # any objects, already shown; and what advantages were made of
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Group:

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
-from grpo.advantages import combine_rewards, group_advantages, teaches
+from grpo.advantages import combine_rewards, group_advantages, teaches, token_advantages
 from grpo.attention import use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.compiling import CompiledLayers
@@ -45,7 +45,7 @@ from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
 from grpo.sampling import Sampler, SamplingConfig
-from rewards import RewardFunction, reward_name, score_all, score_later
+from rewards import RewardFunction, StepRewards, reward_name, score_all, score_later
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class GRPOTrainer(Trainer):
     """Trains a policy by GRPO; the constructor and the settings are those a TRL user knows.
 
     `model` is a transformers causal language model or the path or Hub name of one. Each of `reward_funcs` is called as
-    `f(prompts, completions, completion_ids=…, **columns)`, sync or async, and returns a float or None a completion;
+    `f(prompts, completions, completion_ids=…, **columns)`, sync or async, and returns a float or None a completion, or
+    StepRewards, which give its tokens advantages of their own;
     `trainer_state`, `log_metric(name, value)` and `log_extra(column, values)` are among its keywords, as in TRL. Where
     a step needs log-probs, the rewards run in another thread meanwhile. The data sets have a `prompt` column (text, or
     a conversation for the chat template); their other columns go to the rewards. A callback may define
@@ -261,20 +262,27 @@ class GRPOTrainer(Trainer):
             return score_later(*batch, **shared).result
         return functools.partial(score_all, *batch, **shared)
 
-    def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | None]]) -> None:
+    def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | StepRewards | None]]) -> None:
         for name, values in zip(self.reward_names, scores):
-            _deal_out(groups, "rewards", name, values)
+            _deal_out(groups, "rewards", name, [v.mean if isinstance(v, StepRewards) else v for v in values])
+            _deal_out(groups, "steps", name, [v if isinstance(v, StepRewards) else None for v in values])
 
     def compare(self, groups: Sequence[Group]) -> None:
-        """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them."""
-        local = [[group.rewards[name] for name in self.reward_names] for group in groups]
+        """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them.
+
+        Completions are compared by the rewards of whole completions, and steps with the steps of their group.
+        """
+        names = self.reward_names
+        local = [[group.rewards[name] for name in names] + [group.outcomes(name) for name in names] for group in groups]
         everyone = gather_object([(self.accelerator.process_index, local)])
         rows = [(rank, values) for rank, share in everyone for values in share]
         parts = torch.tensor(
             [[[math.nan if r is None else r for r in part] for part in values] for _, values in rows],
             dtype=torch.float64,
-        ).transpose(0, 1)  # [functions, prompts, completions]
-        totals, live = combine_rewards(parts, self.reward_weights)
+        ).transpose(0, 1)  # [2 x functions, prompts, completions]
+        rewards, outcomes = parts.chunk(2)
+        totals, live = combine_rewards(rewards, self.reward_weights)
+        compared, judged = combine_rewards(outcomes, self.reward_weights)
         if not live.any() and self.state.global_step == 0:
             raise ValueError(
                 f"no reward ({', '.join(self.reward_names)}) applied to any of the {live.numel()} completions of the "
@@ -283,12 +291,16 @@ class GRPOTrainer(Trainer):
                 f"{', '.join(self.train_dataset.column_names)}"
             )
         baseline = self.args.advantage_baseline
-        advantages = group_advantages(totals, self.args.scale_rewards, live, baseline=baseline)
-        learns = teaches(totals, live)
+        advantages = group_advantages(compared, self.args.scale_rewards, judged, baseline=baseline)
+        learns = teaches(compared, judged)
         mine = [i for i, (rank, _) in enumerate(rows) if rank == self.accelerator.process_index]
         for group, i in zip(groups, mine):
             group.totals, group.live = totals[i].tolist(), live[i].tolist()
             group.advantages, group.teaches = advantages[i].tolist(), bool(learns[i])
+            steps, lengths = [group.steps[name] for name in names], [len(c.token_ids) for c in group.completions]
+            tokens = token_advantages(group.advantages, steps, self.reward_weights, lengths, self.args.scale_rewards)
+            group.token_advantages = tokens
+            group.teaches |= any(a for row in tokens or () for a in row)
 
     def keep_reference_logprobs(self, groups: Sequence[Group]) -> None:
         """Log-probs under the reference: a frozen copy, or with PEFT the base below the adapter."""

@@ -25,6 +25,18 @@ def scalar_advantages(rewards, scale="group", live=None, eps=1e-4, baseline="gro
     return out
 
 
+def scalar_process_advantages(steps, lengths, scale="group", eps=1e-4):
+    """DeepSeekMath (arXiv:2402.03300) section 4.1.3, a token at a time. steps: for each completion (ends, rewards)."""
+    every = [reward for _, rewards in steps for reward in rewards]
+    if len(every) < 2 or max(every) == min(every):
+        return [[0.0] * length for length in lengths]
+    mean, std = sum(every) / len(every), 1.0 if scale == "none" else _std(every) + eps
+    return [
+        [sum(((r - mean) / std for end, r in zip(ends, rewards) if end >= t), 0.0) for t in range(length)]
+        for (ends, rewards), length in zip(steps, lengths)
+    ]
+
+
 def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None, correction=None):
     """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row.
 

@@ -1,18 +1,19 @@
 """A whole training step against the paper in plain loops, against TRL's trainer, and what must not change it."""
 
 import copy
+import json
 import math
 
 import pytest
 import torch
-from references import scalar_advantages, scalar_correction
+from references import scalar_advantages, scalar_correction, scalar_process_advantages
 from tiny import EOS, PAD, digits, metrics_of, tiny_config, tiny_dataset, tiny_model, tiny_tokenizer
 from transformers import TrainerCallback
 
 from grpo.loss import CORRECTION_MODES
-from grpo.rollouts import PromptStream
+from grpo.rollouts import Group, PromptStream
 from grpo.trainer import GRPOTrainer
-from rewards import RewardError
+from rewards import RewardError, StepRewards
 
 # ---------------------------------------------------------------- the paper in plain loops
 
@@ -28,14 +29,17 @@ def distributions(model, prompt_ids, token_ids, temperature=1.0):
     return (logits / temperature).log_softmax(-1)
 
 
-def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
+def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args, process=None, live=None):
     """DeepSeekMath eq. 3 and 4 over the first update of a rollout, a token at a time; models in float64.
 
     groups, rewards: those of the whole rollout, rewards as rows of floats or None. Updates take every n-th group.
+    process: by group, completion and token what is added to the advantage of the completion; live: where any reward,
+    of steps or of the whole, applies.
     """
-    live = [[r is not None for r in row] for row in rewards]
+    judged = [[r is not None for r in row] for row in rewards]
+    live = live or judged
     numbers = [[r or 0.0 for r in row] for row in rewards]
-    advantages = scalar_advantages(numbers, args.scale_rewards, live, baseline=args.advantage_baseline)
+    advantages = scalar_advantages(numbers, args.scale_rewards, judged, baseline=args.advantage_baseline)
     high = args.epsilon if args.epsilon_high is None else args.epsilon_high
     update = range(0, len(groups), num_minibatches)
     loss = bonus = 0.0
@@ -54,8 +58,9 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
             )
         row = 0.0
         for t in range(len(tokens)):
-            unclipped = log_ratio[t].exp() * advantages[g][c]
-            clipped = log_ratio[t].exp().clamp(1 - args.epsilon, 1 + high) * advantages[g][c]
+            advantage = advantages[g][c] + (process[g][c][t] if process else 0.0)
+            unclipped = log_ratio[t].exp() * advantage
+            clipped = log_ratio[t].exp().clamp(1 - args.epsilon, 1 + high) * advantage
             row = row - weight[t] * (unclipped if unclipped.item() < clipped.item() else clipped)
             if args.beta:
                 log_ref = frozen[t].detach() - now[t]
@@ -165,6 +170,47 @@ def test_a_step_is_the_paper_s_formula(make_trainer, settings, reward):
     expected = paper_loss(policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args)
     expected.backward()
     assert gradient_of(policy).norm() > 1e-3
+    assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert relative_error(gradient, gradient_of(policy)) < 1e-4
+
+
+def halves(prompts, completions, completion_ids, **columns):
+    """A step every third token and at the end, worth more the larger its last token is; none after an odd start."""
+
+    def judged(ids):
+        ends = sorted({*range(2, len(ids), 3), len(ids) - 1})
+        return None if ids[0] % 2 else StepRewards(ends, [ids[end] / 10 for end in ends])
+
+    return [judged(ids) for ids in completion_ids]
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+@pytest.mark.parametrize("outcome", [[digits], [sometimes_none], []], ids=["digits", "sometimes_none", "alone"])
+def test_rewards_of_steps_are_the_paper_s_process_supervision(make_trainer, outcome, loss_type):
+    weights = [1.0] * len(outcome) + [0.4]
+    trainer = make_trainer(
+        rewards=[*outcome, halves], reward_weights=weights, num_iterations=2, beta=0.1, loss_type=loss_type,
+        max_tokens_per_pack=30,
+    )  # fmt: skip
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer)
+    groups = trainer.buffer.groups
+    process, rewards, live = [], [], []
+    for group in groups:
+        ids = [c.token_ids for c in group.completions]
+        judged = halves([None] * 4, group.texts, completion_ids=ids)
+        steps = [(some.ends, some.rewards) if some else ((), ()) for some in judged]
+        values = scalar_process_advantages(steps, [len(row) for row in ids])
+        process.append([[0.4 * value for value in row] for row in values])
+        rewards.append(outcome[0]([None] * 4, group.texts, completion_ids=ids) if outcome else [None] * 4)
+        live.append([reward is not None or some is not None for reward, some in zip(rewards[-1], judged)])
+        assert group.live == live[-1]
+        assert group.rewards["halves"] == [some and sum(some.rewards) / len(some.rewards) for some in judged]
+        assert Group.from_json(json.loads(json.dumps(group.to_json()))).token_advantages == group.token_advantages
+    expected = paper_loss(
+        policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args, process, live
+    )
+    expected.backward()
+    assert any(value for group in process for row in group for value in row)
     assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
     assert relative_error(gradient, gradient_of(policy)) < 1e-4
 
