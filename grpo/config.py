@@ -88,6 +88,14 @@ class GRPOConfig(TrainingArguments):
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
     min_p: float | None = field(default=None, metadata={"help": "Keep tokens above this share of the likeliest one."})
 
+    keep_sampling_mask: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute ratios among the tokens that top_k, top_p and min_p kept (DeepSeek-V3.2). Needs top_k, "
+            "and 4 x top_k bytes a sampled token."
+        },
+    )
+
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
     )
@@ -224,6 +232,8 @@ class GRPOConfig(TrainingArguments):
             raise ValueError(
                 "sync_ref_model refreshes the reference of the KL, and with beta 0 there is none; set beta (R1: 0.001)"
             )
+        if self.keep_sampling_mask and getattr(self, "use_vllm", False):
+            raise ValueError("keep_sampling_mask needs our own sampler: vLLM does not tell which tokens it kept")
         if self.temperature == 0:
             raise ValueError(
                 "temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0"
@@ -287,6 +297,7 @@ class GRPOConfig(TrainingArguments):
             top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
+            keep_mask=self.keep_sampling_mask,
         )
 
     @property

@@ -70,11 +70,14 @@ class Pack:
     loss_inputs: LossInputs
     places: list[tuple[int, int]]
     """For each of the B completions, which group and which completion of the given groups it is."""
+    kept_ids: Tensor | None = None
+    """[R, W, K] int32, where completions say so: the tokens that each label was sampled from, -1 for none."""
 
     @property
     def model_inputs(self) -> dict[str, Any]:
         """For a model with TRL's fused head: `shift_labels` says what each position predicts."""
-        return {
+        kept = {} if self.kept_ids is None else {"kept_ids": self.kept_ids}
+        return kept | {
             "input_ids": self.input_ids,
             "position_ids": self.position_ids,
             "attention_mask": self.attention_mask,
@@ -233,7 +236,18 @@ class _PackMaker:
             scored=scored.to(self.device),
             loss_inputs=loss_inputs,
             places=places,
+            kept_ids=self._kept_ids(places, starts, shape),
         )
+
+    def _kept_ids(self, places: list[tuple[int, int]], starts: list[int], shape: tuple[int, int]) -> Tensor | None:
+        by_completion = [self.groups[g].completions[c].kept_ids for g, c in places]
+        if not by_completion or by_completion[0] is None:
+            return None
+        kept = torch.full((shape[0] * shape[1], by_completion[0].shape[1]), -1, dtype=torch.int32)
+        for start, ids in zip(starts, by_completion):
+            assert ids is not None  # one config sampled them all
+            kept[start : start + len(ids)] = ids
+        return kept.view(*shape, -1).to(self.device)
 
     def _attention_mask(self, spans: Spans) -> Tensor | BlockMask:
         if self.layout.long_rows:

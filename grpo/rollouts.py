@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from grpo.config import RolloutPlan
 from grpo.sampling import Completion
 from rewards import StepRewards
@@ -52,11 +54,21 @@ class Group:
         return [None if some else reward for reward, some in zip(self.rewards[name], steps)]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"extra": {}, "steps": {}}  # any objects, already shown; and what advantages were made of
+        # Left out: any objects, already shown; and what the advantages were made of.
+        saved = asdict(self) | {"extra": {}, "steps": {}}
+        for completion in saved["completions"]:
+            if completion["kept_ids"] is not None:
+                completion["kept_ids"] = completion["kept_ids"].tolist()
+        return saved
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Group:
-        return cls(**saved | {"completions": [Completion(**completion) for completion in saved["completions"]]})
+        completions = []
+        for completion in saved["completions"]:
+            kept = completion.get("kept_ids")
+            kept = None if kept is None else torch.tensor(kept, dtype=torch.int32)
+            completions.append(Completion(**completion | {"kept_ids": kept}))
+        return cls(**saved | {"completions": completions})
 
 
 @dataclass(frozen=True)

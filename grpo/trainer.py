@@ -32,6 +32,7 @@ from grpo.attention import use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.compiling import CompiledLayers
 from grpo.config import GRPOConfig
+from grpo.kept_tokens import add_kept_tokens_head
 from grpo.loading import (
     check_context,
     check_tokenizer,
@@ -98,11 +99,15 @@ class GRPOTrainer(Trainer):
         if reason is not None and args.share_prompts:
             logger.warning("every completion is computed with a copy of its prompt: %s", reason)
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
-        head = {"temperature": args.temperature, "cast_lm_head_to_fp32": args.cast_lm_head_to_fp32}
+        head: dict[str, Any] = {"temperature": args.temperature, "cast_lm_head_to_fp32": args.cast_lm_head_to_fp32}
         add_fused_lm_head(policy, outputs=("log_probs", "entropy"), **head)
+        if args.keep_sampling_mask:
+            add_kept_tokens_head(policy, **head)
         self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
         if self.reference is not None:
             add_fused_lm_head(self.reference, **head)
+            if args.keep_sampling_mask:
+                add_kept_tokens_head(self.reference, **head)
         if peft_config is not None:
             from peft import get_peft_model
 

@@ -27,6 +27,7 @@ OUR_OWN = {
     "compile_layers",
     "on_reward_error",
     "advantage_baseline",
+    "keep_sampling_mask",
 }
 """Fields that TRL does not have."""
 
@@ -82,6 +83,7 @@ def test_the_docs_name_every_difference():
         ({"sync_ref_model": True}, r"with beta 0 there is none; set beta \(R1: 0.001\)"),
         ({"ref_model_mixup_alpha": 0.0, "beta": 0.1}, r"ref_model_mixup_alpha must lie in \(0, 1\], got 0.0"),
         ({"temperature": 0.0}, "no group can teach"),
+        ({"keep_sampling_mask": True, "top_p": 0.9}, "keep_sampling_mask needs top_k, which bounds what is stored"),
         ({"eval_top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0.0"),
         ({"epsilon": 0.0}, "epsilon must be a positive number, got 0.0"),
         ({"delta": 1.1}, "delta must exceed the upper clip"),

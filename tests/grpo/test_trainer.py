@@ -18,9 +18,14 @@ from rewards import RewardError, StepRewards
 # ---------------------------------------------------------------- the paper in plain loops
 
 
-def token_logprobs(model, prompt_ids, token_ids, temperature=1.0):
-    """[T] log-probs in nats of a completion's tokens, by one unpadded forward pass."""
-    return distributions(model, prompt_ids, token_ids, temperature)[range(len(token_ids)), token_ids]
+def token_logprobs(model, prompt_ids, token_ids, temperature=1.0, kept_ids=None):
+    """[T] log-probs in nats of a completion's tokens, by one unpadded forward pass; kept_ids: among those alone."""
+    every = distributions(model, prompt_ids, token_ids, temperature)
+    logprobs = every[range(len(token_ids)), token_ids]
+    if kept_ids is None:
+        return logprobs
+    kept = [sum(row[v].exp() for v in ids if v >= 0) for row, ids in zip(every, kept_ids.tolist())]
+    return logprobs - torch.stack(kept).log()
 
 
 def distributions(model, prompt_ids, token_ids, temperature=1.0):
@@ -45,7 +50,10 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args, p
     loss = bonus = 0.0
     for g, c in trained_completions(groups, live, update, args):
         prompt, tokens = groups[g].prompt_ids, groups[g].completions[c].token_ids
-        now, before, frozen = (token_logprobs(m, prompt, tokens, args.temperature) for m in (policy, old, reference))
+        kept = groups[g].completions[c].kept_ids
+        now, before, frozen = (
+            token_logprobs(m, prompt, tokens, args.temperature, kept) for m in (policy, old, reference)
+        )
         log_ratio = now - before.detach()
         if args.importance_sampling_level == "sequence":
             log_ratio = log_ratio.mean().expand(len(tokens))
@@ -157,6 +165,8 @@ def constant(prompts, completions, **columns):
         ({"loss_type": "bnpo", "beta": 0.3}, constant),
         ({"loss_type": "grpo", "advantage_baseline": "leave_one_out", "scale_rewards": "none"}, sometimes_none),
         ({"loss_type": "grpo", "entropy_coef": 0.3, "temperature": 0.7}, sometimes_none),
+        ({"beta": 0.1, "temperature": 0.7, "keep_sampling_mask": True, "top_k": 5, "top_p": 0.8}, digits),
+        ({"entropy_coef": 0.1, "keep_sampling_mask": True, "top_k": 3, "share_prompts": False}, digits),
         ({"loss_type": "dapo", "entropy_coef": 0.3}, constant),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
@@ -256,6 +266,23 @@ def test_the_sampler_is_corrected_for_where_it_computes_otherwise(make_trainer):
         assert trainer.loss_config.vllm_importance_sampling_correction is (name in ("asked", "mixed"))
     assert difference["plain"] is difference["declined"] is None
     assert difference["asked"] < 1e-5 < 1e-3 < difference["mixed"] < 0.1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_cut_distribution_is_compared_as_it_was_sampled(make_trainer, kept):
+    """With the mask the log-probs are those of what sampling chose from: of few tokens, so larger ones."""
+    trainer = make_trainer(
+        max_steps=2, num_iterations=2, top_k=3, keep_sampling_mask=kept, vllm_importance_sampling_correction=True
+    )
+    start = exact(trainer.model)
+    trainer.train()
+    lines = metrics_of(trainer)
+    assert lines[0]["ratio/mean"] == pytest.approx(1, abs=1e-6)
+    assert lines[0]["sampling/sampling_logp_difference/mean"] < 1e-5, "the sampler means the same distribution"
+    for group in trainer.buffer.groups:
+        for c in range(len(group.completions)):
+            whole = torch.tensor(logprobs_of(start, group, c, 1.0))
+            assert (torch.tensor(group.old_logprobs[c]) > whole + 1e-3).all() == kept
 
 
 def test_the_clip_cases_do_clip(make_trainer):
