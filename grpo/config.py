@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from transformers import TrainingArguments
 from transformers.utils import is_torch_bf16_gpu_available
 
+from grpo.advantages import BASELINES
 from grpo.loss import LossConfig
 from grpo.sampling import SamplingConfig
 
@@ -60,6 +61,9 @@ class GRPOConfig(TrainingArguments):
     model_init_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Keywords for AutoModelForCausalLM.from_pretrained when `model` is a path."}
     )
+    cast_lm_head_to_fp32: bool = field(
+        default=False, metadata={"help": "Project to logits in float32, whatever the layers compute in (ScaleRL)."}
+    )
     disable_dropout: bool = field(default=False, metadata={"help": "Set every dropout of the policy to 0."})
 
     num_generations: int = field(default=8, metadata={"help": "G: completions a prompt, compared with each other."})
@@ -84,6 +88,14 @@ class GRPOConfig(TrainingArguments):
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
     min_p: float | None = field(default=None, metadata={"help": "Keep tokens above this share of the likeliest one."})
 
+    keep_sampling_mask: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute ratios among the tokens that top_k, top_p and min_p kept (DeepSeek-V3.2). Needs top_k, "
+            "and 4 x top_k bytes a sampled token."
+        },
+    )
+
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
     )
@@ -97,6 +109,10 @@ class GRPOConfig(TrainingArguments):
     scale_rewards: str = field(
         default="group", metadata={"help": "Divide advantages by the std of the 'group', of the 'batch', or by 'none'."}
     )
+    advantage_baseline: str = field(
+        default="group",
+        metadata={"help": "Rewards are compared with the mean of the 'group', or of their siblings: 'leave_one_out'."},
+    )
     loss_type: str = field(
         default="dapo", metadata={"help": "'grpo', 'dr_grpo', 'dapo', 'bnpo', 'cispo' or 'sapo': docs/losses.md."}
     )
@@ -108,6 +124,26 @@ class GRPOConfig(TrainingArguments):
     off_policy_mask_threshold: float | None = field(
         default=None,
         metadata={"help": "Leave out completions of negative advantage whose mean log(old / policy) exceeds this."},
+    )
+    vllm_importance_sampling_correction: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Weigh tokens by trainer / sampler, with any sampler. None: on with use_vllm, and under mixed "
+            "precision, where the sampler computes in another dtype than the trainer (TRL: on, with vLLM alone)."
+        },
+    )
+    vllm_importance_sampling_mode: str = field(
+        default="sequence_mask",
+        metadata={"help": "'token_truncate', 'token_mask', 'sequence_truncate' or 'sequence_mask': docs/losses.md."},
+    )
+    vllm_importance_sampling_clip_max: float | None = field(
+        default=3.0, metadata={"help": "Upper bound of that weight; None: none."}
+    )
+    vllm_importance_sampling_clip_min: float | None = field(
+        default=None, metadata={"help": "Lower bound of that weight; None: none."}
+    )
+    entropy_coef: float = field(
+        default=0.0, metadata={"help": "Weight of the entropy bonus, the mean entropy of a token; 0 leaves it out."}
     )
     importance_sampling_level: str = field(default="token", metadata={"help": "'token' (GRPO) or 'sequence' (GSPO)."})
     num_iterations: int = field(default=1, metadata={"help": "Passes over each rollout (mu of DeepSeekMath)."})
@@ -138,7 +174,8 @@ class GRPOConfig(TrainingArguments):
     skip_equal_groups: bool = field(
         default=True,
         metadata={
-            "help": "Leave groups whose rewards are all equal out of the update while beta is 0: they have no gradient."
+            "help": "Leave groups whose rewards are all equal out of the update while beta and entropy_coef are 0: "
+            "they have no gradient."
         },
     )
     eval_temperature: float = field(default=0.6, metadata={"help": "DeepSeek-R1's evaluation temperature."})
@@ -173,6 +210,8 @@ class GRPOConfig(TrainingArguments):
             )
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
+        if self.advantage_baseline not in BASELINES:
+            raise ValueError(f"advantage_baseline must be 'group' or 'leave_one_out', got {self.advantage_baseline!r}")
         if self.on_reward_error not in ("stop", "mask"):
             raise ValueError(f"on_reward_error must be 'stop' or 'mask', got {self.on_reward_error!r}")
         for name, least in {
@@ -193,6 +232,8 @@ class GRPOConfig(TrainingArguments):
             raise ValueError(
                 "sync_ref_model refreshes the reference of the KL, and with beta 0 there is none; set beta (R1: 0.001)"
             )
+        if self.keep_sampling_mask and getattr(self, "use_vllm", False):
+            raise ValueError("keep_sampling_mask needs our own sampler: vLLM does not tell which tokens it kept")
         if self.temperature == 0:
             raise ValueError(
                 "temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0"
@@ -239,6 +280,11 @@ class GRPOConfig(TrainingArguments):
             sapo_temperature_pos=self.sapo_temperature_pos,
             sapo_temperature_neg=self.sapo_temperature_neg,
             off_policy_mask_threshold=self.off_policy_mask_threshold,
+            entropy_coef=self.entropy_coef,
+            vllm_importance_sampling_correction=self.vllm_importance_sampling_correction,
+            vllm_importance_sampling_mode=self.vllm_importance_sampling_mode,
+            vllm_importance_sampling_clip_max=self.vllm_importance_sampling_clip_max,
+            vllm_importance_sampling_clip_min=self.vllm_importance_sampling_clip_min,
             importance_sampling_level=self.importance_sampling_level,
             max_completion_length=self.max_completion_length,
         )
@@ -251,6 +297,7 @@ class GRPOConfig(TrainingArguments):
             top_p=self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
+            keep_mask=self.keep_sampling_mask,
         )
 
     @property

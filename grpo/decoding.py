@@ -30,8 +30,8 @@ STEPS_BETWEEN_LOOKS = 16
 PREFILL_TOKENS = 32_768
 """Prompt tokens that one forward pass prefills at most."""
 
-Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(logits [B, V], uniforms [B]) -> (tokens [B], their log-probs [B])."""
+Choose = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""(logits [B, V], uniforms [B]) -> (tokens [B], their log-probs [B]), and maybe the tokens that were kept, [B, K]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class Decoded:
     tokens: Tensor
     logprobs: Tensor
     lengths: list[int]
+    kept: Tensor | None = None
+    """[N, max_new_tokens, K] int32, the tokens that each was chosen from, -1 for none; None unless asked for."""
 
 
 class RowCache(Cache):
@@ -95,7 +97,7 @@ class _State:
     """What a step reads and writes, a row of the batch or a job each. The tensors stay where they are, as CUDA graphs
     need them to."""
 
-    def __init__(self, num_rows: int, num_jobs: int, max_new_tokens: int, device: torch.device):
+    def __init__(self, num_rows: int, num_jobs: int, max_new_tokens: int, device: torch.device, num_kept: int = 0):
         def zeros(*shape: int, dtype: torch.dtype = torch.long) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
 
@@ -110,6 +112,7 @@ class _State:
         # One column more, which takes what rows write that have ended.
         self.out_tokens = zeros(num_jobs, max_new_tokens + 1)
         self.out_logprobs = zeros(num_jobs, max_new_tokens + 1, dtype=torch.float32)
+        self.out_kept = zeros(num_jobs, max_new_tokens + 1, num_kept, dtype=torch.int32) - 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -137,9 +140,12 @@ class Decoder:
         num_columns: int,
         compiled: bool = False,
         by_lengths: bool = False,
+        num_kept: int = 0,
     ):
         self.model = model
         self.by_lengths = by_lengths
+        self.num_kept = num_kept
+        """Most tokens that one is chosen from, as `choose` says then; 0: it does not."""
         self.device = next(model.parameters()).device
         self.on_gpu = self.device.type == "cuda"
         self.stops = torch.tensor(list(stop_token_ids), device=self.device)
@@ -164,7 +170,7 @@ class Decoder:
         """One completion a job: jobs [N] are the numbers of their prompts, uniforms [N, max_new_tokens] in [0, 1) their
         randomness. `on_progress(done)` counts jobs as they end."""
         if self.state.shape != tuple(uniforms.shape):
-            self.state = _State(self.num_rows, uniforms.shape[0], uniforms.shape[1], self.device)
+            self.state = _State(self.num_rows, uniforms.shape[0], uniforms.shape[1], self.device, self.num_kept)
             self.graphs.clear()
         if self.cache is None:
             self.cache = self._make_cache(prompts)
@@ -176,7 +182,8 @@ class Decoder:
             if run.retire() and on_progress:
                 on_progress(len(jobs) - len(run.waiting) - len(run.live))
         state = self.state
-        return Decoded(state.out_tokens[:, :-1].cpu(), state.out_logprobs[:, :-1].cpu(), run.lengths)
+        kept = state.out_kept[:, :-1].cpu() if self.num_kept else None
+        return Decoded(state.out_tokens[:, :-1].cpu(), state.out_logprobs[:, :-1].cpu(), run.lengths, kept)
 
     def _make_cache(self, prompts: Sequence[Sequence[int]]) -> RowCache:
         """As many rows as were asked for, or as the free memory of the GPU holds."""
@@ -223,10 +230,12 @@ class Decoder:
         max_new_tokens = state.uniforms.shape[1]
         cache.visible = cache.column_numbers[:end]
         logits = self.next_logits(self.model, tokens, columns, cache)
-        chosen, logprobs = self.choose(logits, state.uniforms[owners, generated.clamp(max=max_new_tokens - 1)])
+        chosen, logprobs, *kept = self.choose(logits, state.uniforms[owners, generated.clamp(max=max_new_tokens - 1)])
         place = generated.masked_fill(ended, max_new_tokens)
         state.out_tokens[owners, place] = chosen
         state.out_logprobs[owners, place] = logprobs
+        if kept:
+            state.out_kept[owners, place, : kept[0].shape[1]] = kept[0]
         going = (~ended).long()
         generated += going
         columns += going

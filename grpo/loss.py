@@ -39,6 +39,17 @@ class LossConfig:
     off_policy_mask_threshold: float | None = None
     """Leave out a completion of negative advantage whose mean log(old / policy) exceeds this (DeepSeek-V3.2,
     arXiv:2512.02556, eq. 9); None keeps all."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy bonus, the mean entropy of the update's trained tokens in nats; negative: a penalty."""
+    vllm_importance_sampling_correction: bool | None = None
+    """Weigh each token by trainer / sampler, whatever the sampler. None: off; GRPOTrainer decides it before."""
+    vllm_importance_sampling_mode: str = "sequence_mask"
+    """One weight a token or, with the product of its tokens', a sequence; beyond its bounds it is cut to them
+    (truncate) or 0 (mask): see `sampling_correction`."""
+    vllm_importance_sampling_clip_max: float | None = 3.0
+    """Upper bound of that weight; None: none."""
+    vllm_importance_sampling_clip_min: float | None = None
+    """Lower bound of that weight; None: none."""
     importance_sampling_level: str = "token"
     """One ratio a "token" (GRPO), or one a "sequence": the geometric mean of its tokens' (GSPO, arXiv:2507.18071)."""
     max_completion_length: int
@@ -58,6 +69,8 @@ class LossConfig:
                 )
         if not 0 <= self.beta < float("inf"):
             raise ValueError(f"beta must be 0 or a positive number, got {self.beta}; DeepSeek-R1 uses 0.001")
+        if not abs(self.entropy_coef) < float("inf"):
+            raise ValueError(f"entropy_coef must be a finite number, got {self.entropy_coef}; 0 leaves the bonus out")
         if self.delta is not None and not self.delta > 1 + self.upper_epsilon:
             raise ValueError(
                 f"delta must exceed the upper clip, 1 + epsilon_high = {1 + self.upper_epsilon:g}, got {self.delta}: "
@@ -67,8 +80,20 @@ class LossConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a positive number, got {value}")
+        self._check_sampling_correction()
         if self.max_completion_length < 1:
             raise ValueError(f"max_completion_length must be 1 token or more, got {self.max_completion_length}")
+
+    def _check_sampling_correction(self):
+        mode, prefix = self.vllm_importance_sampling_mode, "vllm_importance_sampling"
+        lowest, highest = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        if mode not in CORRECTION_MODES:
+            raise ValueError(f"{prefix}_mode must be one of {', '.join(CORRECTION_MODES)}; got {mode!r}")
+        if lowest is not None and highest is not None and not lowest < highest:
+            raise ValueError(f"{prefix}_clip_min ({lowest}) must be less than {prefix}_clip_max ({highest})")
+        unbounded = lowest is None and highest is None
+        if self.vllm_importance_sampling_correction and mode.endswith("truncate") and unbounded:
+            raise ValueError(f"{prefix}_mode {mode!r} needs {prefix}_clip_max or _clip_min, got neither; TRL's is 3")
 
     @property
     def upper_epsilon(self) -> float:
@@ -90,6 +115,8 @@ class LossInputs:
     """[B], or [B, T] where the tokens of a completion differ."""
     mask: Tensor
     """[B, T] bool, True on trained tokens."""
+    sampling_logprobs: Tensor | None = None
+    """[B, T], as the sampler computed them; NaN where it gave none. None is fine without a sampling correction."""
 
     def __post_init__(self):
         if self.mask.ndim != 2 or self.mask.dtype != torch.bool:
@@ -97,7 +124,7 @@ class LossInputs:
                 f"mask must be a bool tensor [B, T], got {self.mask.dtype} of shape {tuple(self.mask.shape)}; "
                 "use mask.bool()"
             )
-        for name in ("old_logprobs", "ref_logprobs"):
+        for name in ("old_logprobs", "ref_logprobs", "sampling_logprobs"):
             value = getattr(self, name)
             if value is not None and value.shape != self.mask.shape:
                 raise ValueError(
@@ -120,7 +147,7 @@ class Divisors:
     num_rows: int
     """Completions in this update, those without a trained token included. Divides grpo, and dr_grpo."""
     num_tokens: int
-    """Trained tokens in this update. Divides bnpo."""
+    """Trained tokens in this update. Divides bnpo, and the entropy bonus."""
     rollout_tokens_per_update: float
     """Trained tokens of the whole rollout / the updates that one pass over it makes. Divides dapo; equals num_tokens
     when a rollout serves one update. Several passes (num_iterations) do not change it."""
@@ -131,17 +158,18 @@ class Divisors:
 
 
 def grpo_loss(
-    policy_logprobs: Tensor, batch: LossInputs, divisors: Divisors, cfg: LossConfig
+    policy_logprobs: Tensor, batch: LossInputs, divisors: Divisors, cfg: LossConfig, entropy: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One pack's share of the update's loss: the negated clipped surrogate plus beta x KL (DeepSeekMath eq. 3 and 4).
 
-    policy_logprobs [B, T] in nats carries the gradient. The losses of an update's packs add up, over ranks too; where
+    policy_logprobs [B, T] in nats carries the gradient, and so does entropy [B, T], the policy's at each token in nats,
+    which only the bonus (`entropy_coef`) reads. The losses of an update's packs add up, over ranks too; where
     gradients are averaged over ranks (DDP, FSDP), multiply by the world size. The statistics are detached sums of one
     dtype, which add over packs and ranks as well: see `mean_statistics`. A pack without a trained token gives 0, with
-    zero gradients. Raises ValueError for half precision, a shape that is not the mask's, and beta > 0 without a
-    reference.
+    zero gradients. Raises ValueError for half precision, a shape that is not the mask's, and where beta, the
+    entropy bonus or the sampling correction lacks what it needs.
     """
-    _check(policy_logprobs, batch, cfg)
+    _check(policy_logprobs, batch, cfg, entropy)
     mask = batch.mask
     old_logprobs = policy_logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
     ratio = importance_ratio(policy_logprobs, old_logprobs, mask, cfg.importance_sampling_level)
@@ -151,9 +179,16 @@ def grpo_loss(
         per_token = -cispo_surrogate(ratio, advantages, policy_logprobs.masked_fill(~mask, 0.0), cfg)
     else:
         per_token = -SURROGATES.get(cfg.loss_type, clipped_surrogate)(ratio, advantages, cfg)
+    sampler, correction = old_logprobs, None
+    if cfg.vllm_importance_sampling_correction:
+        assert batch.sampling_logprobs is not None  # or _check would have raised
+        sampler = torch.where(batch.sampling_logprobs.isnan(), old_logprobs, batch.sampling_logprobs)
+        correction = sampling_correction(old_logprobs, sampler, mask, cfg)
     if cfg.off_policy_mask_threshold is not None:
-        near = near_policy(policy_logprobs, old_logprobs, mask, cfg.off_policy_mask_threshold)
+        near = near_policy(policy_logprobs, sampler, mask, cfg.off_policy_mask_threshold)
         per_token = per_token * (near | (advantages >= 0))
+    if correction is not None:
+        per_token = per_token * correction
     kl = None
     if cfg.beta > 0:
         assert batch.ref_logprobs is not None  # or _check would have raised
@@ -161,7 +196,15 @@ def grpo_loss(
         kl = kl * ratio if cfg.use_bias_correction_kl else kl
         per_token = per_token + cfg.beta * kl
     loss = AVERAGES[cfg.loss_type](per_token.masked_fill(~mask, 0.0), mask, divisors, cfg)
-    return loss, _statistics(ratio, advantages, kl, mask, cfg)
+    statistics = _statistics(ratio, advantages, kl, mask, cfg)
+    if correction is not None and batch.sampling_logprobs is not None:
+        known = mask & ~batch.sampling_logprobs.isnan()
+        statistics |= _sampling_statistics(old_logprobs - sampler, correction, known, mask)
+    if cfg.entropy_coef:
+        assert entropy is not None  # or _check would have raised
+        statistics["policy_loss_sum"] = loss.detach()
+        loss = loss - cfg.entropy_coef * mean_entropy(entropy, mask, divisors)
+    return loss, statistics
 
 
 def importance_ratio(policy_logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: str = "token") -> Tensor:
@@ -203,16 +246,45 @@ def near_policy(policy_logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, thr
     return distance <= threshold
 
 
+@torch.no_grad()
+def sampling_correction(old_logprobs: Tensor, sampling_logprobs: Tensor, mask: Tensor, cfg: LossConfig) -> Tensor:
+    """What a token's loss is weighed with because the sampler's numbers are not the trainer's: old / sampling, bounded.
+
+    [B, T] in the token modes; [B, 1] in the sequence modes, the product over a row's tokens. Truncating is from "Your
+    Efficient RL Framework Secretly Brings You Off-Policy RL Training" (Yao et al. 2025), masking from "When Speed Kills
+    Stability" (Liu et al. 2025) and IcePop (arXiv:2510.18855). Modes and bounds are TRL's.
+    """
+    log_ratio = (old_logprobs - sampling_logprobs).masked_fill(~mask, 0.0)
+    level, _, bounding = cfg.vllm_importance_sampling_mode.partition("_")
+    weight = (log_ratio.sum(dim=1, keepdim=True) if level == "sequence" else log_ratio).exp()
+    lowest, highest = cfg.vllm_importance_sampling_clip_min, cfg.vllm_importance_sampling_clip_max
+    lowest, highest = -torch.inf if lowest is None else lowest, torch.inf if highest is None else highest
+    if bounding == "truncate":
+        return weight.clamp(lowest, highest)
+    return weight.masked_fill((weight < lowest) | (weight > highest), 0.0)
+
+
 def kl_to_reference(policy_logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """KL(policy || reference) estimated at each token, [B, T] in nats, never negative: k3, DeepSeekMath eq. 4."""
     log_ratio = (ref_logprobs - policy_logprobs).masked_fill(~mask, 0.0)
     return log_ratio.exp() - log_ratio - 1
 
 
+def mean_entropy(entropy: Tensor, mask: Tensor, divisors: Divisors) -> Tensor:
+    """A pack's share of the mean entropy of the update's trained tokens, in nats, with gradient: the entropy bonus.
+
+    A3C (arXiv:1602.01783) section 4 adds it against early collapse. As in TRL it is a mean over tokens whatever the
+    loss_type, so entropy_coef always means the same.
+    """
+    return entropy.masked_fill(~mask, 0.0).sum() / max(divisors.num_tokens, 1)
+
+
 def mean_statistics(sums: Mapping[str, Tensor | float]) -> dict[str, float]:
     """Summed statistics of an update's packs -> TRL's metrics. An update without a trained token reads as ratios of 1.
 
-    "kl" is there when beta > 0. clip_ratio/* are shares of tokens, or of completions when the ratio is one a sequence.
+    "kl" is there when beta > 0, "policy_loss", the loss without its bonus, when entropy_coef is not 0, and sampling/*
+    when the sampler's mismatch is corrected. clip_ratio/* are shares of tokens, or of completions when the ratio is one
+    a sequence.
     """
     total = {name: float(value) for name, value in sums.items()}
     num_ratios = max(total["num_ratios"], 1.0)
@@ -223,7 +295,15 @@ def mean_statistics(sums: Mapping[str, Tensor | float]) -> dict[str, float]:
         "clip_ratio/region_mean": low + high,
         "ratio/mean": 1 + total["ratio_excess_sum"] / num_ratios,
     }
-    return metrics | ({"kl": total["kl_sum"] / max(total["num_tokens"], 1.0)} if "kl_sum" in total else {})
+    if "kl_sum" in total:
+        metrics["kl"] = total["kl_sum"] / max(total["num_tokens"], 1.0)
+    if "num_sampling_ratios" in total:
+        difference, excess = total["sampling_difference_sum"], total["sampling_ratio_excess_sum"]
+        metrics["sampling/sampling_logp_difference/mean"] = difference / max(total["num_sampling_logprobs"], 1.0)
+        metrics["sampling/importance_sampling_ratio/mean"] = 1 + excess / max(total["num_sampling_ratios"], 1.0)
+    if "policy_loss_sum" in total:
+        metrics["policy_loss"] = total["policy_loss_sum"]
+    return metrics
 
 
 def _mean_of_row_means(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: LossConfig) -> Tensor:
@@ -245,6 +325,9 @@ def _mean_of_longest(per_token: Tensor, mask: Tensor, divisors: Divisors, cfg: L
     """Dr. GRPO: a constant divisor, so the length of a completion changes nothing."""
     return per_token.sum() / (max(divisors.num_rows, 1) * cfg.max_completion_length)
 
+
+CORRECTION_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+"""What vllm_importance_sampling_mode may be."""
 
 SURROGATES: dict[str, Callable[[Tensor, Tensor, LossConfig], Tensor]] = {"sapo": sapo_surrogate}
 """loss_type -> its objective of ratio and advantages, where that is not PPO's."""
@@ -283,7 +366,19 @@ def _statistics(
     return sums if kl is None else sums | {"kl_sum": kl.sum()}
 
 
-def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig) -> None:
+@torch.no_grad()
+def _sampling_statistics(log_ratio: Tensor, correction: Tensor, known: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Sums over the pack: |log(old / sampling)| of the tokens that the sampler gave one, and the weights less 1."""
+    counted = mask if correction.shape == mask.shape else mask.any(dim=1, keepdim=True)
+    return {
+        "num_sampling_logprobs": known.sum().to(correction.dtype),
+        "sampling_difference_sum": log_ratio.masked_fill(~known, 0.0).abs().sum(),
+        "num_sampling_ratios": counted.sum().to(correction.dtype),
+        "sampling_ratio_excess_sum": (correction - 1).masked_fill(~counted, 0.0).sum(),
+    }
+
+
+def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig, entropy: Tensor | None) -> None:
     if policy_logprobs.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"policy_logprobs must be float32 or float64, got {policy_logprobs.dtype}, in which ratios move in coarse "
@@ -296,4 +391,14 @@ def _check(policy_logprobs: Tensor, batch: LossInputs, cfg: LossConfig) -> None:
     if cfg.beta > 0 and batch.ref_logprobs is None:
         raise ValueError(
             f"beta = {cfg.beta} needs ref_logprobs, got None; pass the reference's log-probs, or set beta to 0"
+        )
+    if cfg.vllm_importance_sampling_correction and batch.sampling_logprobs is None:
+        raise ValueError(
+            "vllm_importance_sampling_correction needs sampling_logprobs, got None; pass the sampler's log-probs, or "
+            "set it to False"
+        )
+    if cfg.entropy_coef and (entropy is None or entropy.shape != batch.mask.shape):
+        raise ValueError(
+            f"entropy_coef = {cfg.entropy_coef} needs entropy of the mask's shape {tuple(batch.mask.shape)}, got "
+            f"{None if entropy is None else tuple(entropy.shape)}; pass the policy's entropy, or set entropy_coef to 0"
         )

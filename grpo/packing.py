@@ -74,11 +74,14 @@ class Pack:
     loss_inputs: LossInputs
     places: list[tuple[int, int]]
     """For each of the B completions, which group and which completion of the given groups it is."""
+    kept_ids: Tensor | None = None
+    """[R, W, K] int32, where completions say so: the tokens that each label was sampled from, -1 for none."""
 
     @property
     def model_inputs(self) -> dict[str, Any]:
         """For a model with TRL's fused head: `shift_labels` says what each position predicts."""
-        return {
+        kept = {} if self.kept_ids is None else {"kept_ids": self.kept_ids}
+        return kept | {
             "input_ids": self.input_ids,
             "position_ids": self.position_ids,
             **self.attention,
@@ -98,17 +101,19 @@ def pack_groups(
     device: torch.device | str = "cpu",
     mask_truncated: bool = False,
     layout: PackLayout | None = None,
+    sampling_logprobs: bool = False,
 ) -> list[Pack]:
     """The completions of these groups in packs of at most `max_tokens` positions, padding included; none for no groups.
 
     Long rows are filled evenly. A group that does not fit is cut into bundles, which repeat its prompt; a completion
-    that alone is longer than max_tokens gets a pack of its own.
+    that alone is longer than max_tokens gets a pack of its own. sampling_logprobs: the packs carry the sampler's
+    log-probs, which a correction of its mismatch needs.
     """
     layout = layout or PackLayout()
     bundles = [bundle for g, group in enumerate(groups) for bundle in _bundles(g, group, max_tokens, layout)]
     bundles.sort(key=lambda bundle: (-bundle.num_tokens, bundle.group, bundle.completions))
     rows = _fill_evenly(bundles, max_tokens) if layout.long_rows else [[bundle] for bundle in bundles]
-    make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout)
+    make = _PackMaker(groups, pad_token_id, torch.device(device), mask_truncated, layout, sampling_logprobs)
     if layout.long_rows:
         return [make.pack([row]) for row in rows]
     return [make.pack(some) for some in _rows_by_width(rows, max_tokens)]
@@ -122,6 +127,7 @@ def empty_pack(pad_token_id: int, device: torch.device | str = "cpu", layout: Pa
         ref_logprobs=torch.zeros(1, 1, device=device),
         advantages=torch.zeros(1, device=device),
         mask=torch.zeros(1, 1, dtype=torch.bool, device=device),
+        sampling_logprobs=torch.zeros(1, 1, device=device),
     )
     nothing = torch.zeros(1, 1, dtype=torch.long, device=device)
     return dataclasses.replace(pack, where=nothing, scored=nothing.bool(), loss_inputs=loss_inputs)
@@ -187,6 +193,7 @@ class _PackMaker:
     device: torch.device
     mask_truncated: bool
     layout: PackLayout
+    sampling_logprobs: bool = False
 
     def pack(self, rows: Sequence[Sequence[Bundle]]) -> Pack:
         width = max(2, *map(_width, rows))
@@ -225,10 +232,21 @@ class _PackMaker:
             scored=scored.to(self.device),
             loss_inputs=loss_inputs,
             places=places,
+            kept_ids=self._kept_ids(places, starts, shape),
         )
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+    def _kept_ids(self, places: list[tuple[int, int]], starts: list[int], shape: tuple[int, int]) -> Tensor | None:
+        by_completion = [self.groups[g].completions[c].kept_ids for g, c in places]
+        if not by_completion or by_completion[0] is None:
+            return None
+        kept = torch.full((shape[0] * shape[1], by_completion[0].shape[1]), -1, dtype=torch.int32)
+        for start, ids in zip(starts, by_completion):
+            assert ids is not None  # one config sampled them all
+            kept[start : start + len(ids)] = ids
+        return kept.view(*shape, -1).to(self.device)
 
     def _attention(self, rows: Sequence[Sequence[Bundle]], width: int) -> dict[str, Any]:
         if not self.layout.share_prompts:
@@ -252,20 +270,35 @@ class _PackMaker:
         where = (torch.tensor(starts, dtype=torch.long)[:, None] + column).masked_fill(~scored, 0)
         by_group = {g: trained_mask(self.groups[g], self.mask_truncated) for g in {g for g, _ in places}}
         trained = torch.tensor([by_group[g][c] for g, c in places], dtype=torch.bool)
+        sampled = [[c.logprobs for c in group.completions] if self.sampling_logprobs else None for group in self.groups]
         loss_inputs = LossInputs(
             old_logprobs=self._spread([self.groups[g].old_logprobs for g, _ in places], places, scored),
             ref_logprobs=self._spread([self.groups[g].ref_logprobs for g, _ in places], places, scored),
-            advantages=torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device),
+            advantages=self._advantages(places, scored),
             mask=(scored & trained[:, None]).to(self.device),
+            sampling_logprobs=self._spread([sampled[g] for g, _ in places], places, scored),
         )
         return where, scored, loss_inputs
 
+    def _advantages(self, places: list[tuple[int, int]], scored: Tensor) -> Tensor:
+        """[B], or [B, T] where a group of the pack tells the tokens of a completion apart."""
+        if all(self.groups[g].token_advantages is None for g, _ in places):
+            return torch.tensor([self.groups[g].advantages[c] for g, c in places], device=self.device)
+        by_token = [
+            group.token_advantages
+            or [[advantage] * len(c.token_ids) for advantage, c in zip(group.advantages, group.completions)]
+            for group in self.groups
+        ]
+        spread = self._spread([by_token[g] for g, _ in places], places, scored)
+        assert spread is not None  # no group is without advantages
+        return spread
+
     def _spread(
-        self, logprobs: list[list[list[float]] | None], places: list[tuple[int, int]], scored: Tensor
+        self, stored: list[list[list[float]] | None], places: list[tuple[int, int]], scored: Tensor
     ) -> Tensor | None:
-        """[B, T] of the stored log-probs; None when there are none."""
-        if not logprobs or any(group is None for group in logprobs):
+        """[B, T] of what is stored of each token; None when there is nothing."""
+        if not stored or any(group is None for group in stored):
             return None
         spread = torch.zeros(scored.shape)
-        spread[scored] = torch.tensor([value for group, (_, c) in zip(logprobs, places) for value in (group or [])[c]])
+        spread[scored] = torch.tensor([value for group, (_, c) in zip(stored, places) for value in (group or [])[c]])
         return spread.to(self.device)

@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from grpo.config import RolloutPlan
 from grpo.sampling import Completion
+from rewards import StepRewards
 
 
 @dataclass
@@ -27,25 +30,45 @@ class Group:
     completions: list[Completion]
     texts: list[str]
     rewards: dict[str, list[float | None]] = field(default_factory=dict)
-    """By reward function; None where it does not apply."""
+    """By reward function; None where it does not apply, the mean where it judged steps."""
+    steps: dict[str, list[StepRewards | None]] = field(default_factory=dict)
+    """By reward function, where it judged steps; None elsewhere."""
     extra: dict[str, list[Any]] = field(default_factory=dict)
     """What reward functions said of the completions by `log_extra`, by column."""
     totals: list[float] = field(default_factory=list)
     """Weighted sums; 0 for a completion that is not live."""
     live: list[bool] = field(default_factory=list)
     advantages: list[float] = field(default_factory=list)
+    """Of whole completions."""
+    token_advantages: list[list[float]] | None = None
+    """Of each token, where a reward judged steps, those of whole completions included; None: they are all the same."""
     teaches: bool = True
     """False when all rewards are equal."""
     old_logprobs: list[list[float]] | None = None
     """By the trainer's own forward pass; None while the policy has not moved since sampling."""
     ref_logprobs: list[list[float]] | None = None
 
+    def outcomes(self, name: str) -> list[float | None]:
+        """A reward function's values for whole completions; None where it does not apply or judged steps."""
+        steps = self.steps.get(name) or [None] * len(self.completions)
+        return [None if some else reward for reward, some in zip(self.rewards[name], steps)]
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"extra": {}}  # any objects, and already shown
+        # Left out: any objects, already shown; and what the advantages were made of.
+        saved = asdict(self) | {"extra": {}, "steps": {}}
+        for completion in saved["completions"]:
+            if completion["kept_ids"] is not None:
+                completion["kept_ids"] = completion["kept_ids"].tolist()
+        return saved
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Group:
-        return cls(**saved | {"completions": [Completion(**completion) for completion in saved["completions"]]})
+        completions = []
+        for completion in saved["completions"]:
+            kept = completion.get("kept_ids")
+            kept = None if kept is None else torch.tensor(kept, dtype=torch.int32)
+            completions.append(Completion(**completion | {"kept_ids": kept}))
+        return cls(**saved | {"completions": completions})
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,8 +31,16 @@ class SamplingConfig:
     top_p: float = 1.0
     top_k: int = 0
     min_p: float | None = None
+    keep_mask: bool = False
+    """Record which tokens were left in, at most top_k of them. It costs 4 x top_k bytes a sampled token, on the device
+    while a rollout is sampled and in memory until it is used up: at top_k 64 a million tokens take 0.26 GB."""
 
     def __post_init__(self) -> None:
+        if self.keep_mask and (self.top_k < 1 or self.temperature == 0):
+            raise ValueError(
+                "keep_sampling_mask needs top_k, which bounds what is stored of each token, and a temperature above 0; "
+                f"got top_k {self.top_k} and temperature {self.temperature}"
+            )
         if self.max_new_tokens < 1:
             raise ValueError(f"max_completion_length must be 1 or more, got {self.max_new_tokens}")
         if self.temperature < 0:
@@ -52,9 +60,12 @@ class Completion:
     token_ids: list[int]
     logprobs: list[float]
     """Log-prob in nats of each token under the distribution of the policy at `temperature`, before top-p and its kin
-    cut it: what the trainer recomputes."""
+    cut it: what the trainer recomputes. With kept_ids: among those, which the trainer recomputes then."""
     truncated: bool
     """True when the length limit ended it, not a stop token."""
+    kept_ids: Tensor | None = field(default=None, compare=False)
+    """[T, top_k] int32, the tokens that sampling left in at each place, -1 in the room of the others; None unless asked
+    for (SamplingConfig.keep_mask)."""
 
 
 def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
@@ -87,6 +98,19 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> t
     logprobs = logits.log_softmax(dim=-1)
     tokens = _inverse_cdf(filter_logits(logits, config).softmax(dim=-1), uniforms)
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+
+
+def choose_kept_tokens(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """As choose_tokens: next tokens [B], their log-probs among the tokens kept [B], and those, [B, top_k] or V if less.
+
+    Where tokens share the k-th place, exactly k are kept here.
+    """
+    filtered = filter_logits(logits.float() / config.temperature, config)
+    left, ids = filtered.topk(min(config.top_k, filtered.shape[-1]), dim=-1)
+    filtered = torch.full_like(filtered, -torch.inf).scatter(-1, ids, left)
+    tokens = _inverse_cdf(filtered.softmax(dim=-1), uniforms)
+    logprobs = filtered.log_softmax(dim=-1).gather(-1, tokens[:, None])[:, 0]
+    return tokens, logprobs, ids.masked_fill(left == -torch.inf, -1).int()
 
 
 CDF_BLOCK = 4096
@@ -198,7 +222,7 @@ class Sampler:
         decoded = decoder.decode(prompt_ids, jobs, uniforms, progress)
         stops = set(self.stop_token_ids)
         stopped = [int(decoded.tokens[i, n - 1]) in stops for i, n in enumerate(decoded.lengths)]
-        groups = _collect(decoded.tokens, decoded.logprobs, decoded.lengths, stopped, counts)
+        groups = _collect(decoded.tokens, decoded.logprobs, decoded.lengths, stopped, counts, decoded.kept)
         if decoder.memory_share > KEPT_MEMORY:
             self.release()
         return groups
@@ -210,9 +234,16 @@ class Sampler:
             if kept == config and decoder.num_asked >= rows and columns <= decoder.num_columns <= 2 * columns:
                 return decoder
             self._decoder = None  # before the next one takes its memory
-        choose = functools.partial(compiled_once(choose_tokens) if self.compiled else choose_tokens, config=config)
+        function = choose_kept_tokens if config.keep_mask else choose_tokens
         decoder = Decoder(
-            self.model, self.stop_token_ids, choose, rows, bucket(columns), self.compiled, self.by_lengths
+            self.model,
+            self.stop_token_ids,
+            functools.partial(compiled_once(function) if self.compiled else function, config=config),
+            rows,
+            bucket(columns),
+            compiled=self.compiled,
+            by_lengths=self.by_lengths,
+            num_kept=config.top_k if config.keep_mask else 0,
         )
         self._decoder = config, decoder
         return decoder
@@ -246,11 +277,16 @@ class Sampler:
         batch_size = len(uniforms)
         tokens = torch.full((batch_size, config.max_new_tokens), self.pad_token_id, device=device)
         logprobs = torch.zeros((batch_size, config.max_new_tokens), device=device)
+        num_kept = config.top_k if config.keep_mask else 0
+        kept = torch.full((batch_size, config.max_new_tokens, num_kept), -1, dtype=torch.int32, device=device)
         lengths = torch.full((batch_size,), config.max_new_tokens, device=device)
         stopped = torch.zeros(batch_size, dtype=torch.bool, device=device)
         live = torch.arange(batch_size, device=device)
         for step in range(config.max_new_tokens):
-            next_tokens, next_logprobs = choose_tokens(logits, uniforms[live, step], config)
+            choose = choose_kept_tokens if config.keep_mask else choose_tokens
+            next_tokens, next_logprobs, *left = choose(logits, uniforms[live, step], config)
+            if left:
+                kept[live, step, : left[0].shape[1]] = left[0]
             tokens[live, step] = next_tokens
             logprobs[live, step] = next_logprobs.to(logprobs.dtype)
             ended = torch.isin(next_tokens, stops)
@@ -279,7 +315,8 @@ class Sampler:
                 use_cache=True,
             )
             logits = output.logits[:, -1]
-        return _collect(tokens.cpu(), logprobs.cpu(), lengths.tolist(), stopped.tolist(), counts.tolist())
+        masks = kept.cpu() if num_kept else None
+        return _collect(tokens.cpu(), logprobs.cpu(), lengths.tolist(), stopped.tolist(), counts.tolist(), masks)
 
     def _prefill(
         self, prompt_ids: Sequence[Sequence[int]], counts: Tensor, device: torch.device
@@ -303,10 +340,20 @@ class Sampler:
 
 
 def _collect(
-    tokens: Tensor, logprobs: Tensor, lengths: list[int], stopped: list[bool], counts: list[int]
+    tokens: Tensor,
+    logprobs: Tensor,
+    lengths: list[int],
+    stopped: list[bool],
+    counts: list[int],
+    kept: Tensor | None = None,
 ) -> list[list[Completion]]:
     rows = [
-        Completion(tokens[i, :n].tolist(), logprobs[i, :n].tolist(), truncated=not stopped[i])
+        Completion(
+            tokens[i, :n].tolist(),
+            logprobs[i, :n].tolist(),
+            truncated=not stopped[i],
+            kept_ids=None if kept is None else kept[i, :n].clone(),
+        )
         for i, n in enumerate(lengths)
     ]
     groups, start = [], 0

@@ -7,6 +7,7 @@ bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, a
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -26,11 +27,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
-from grpo.advantages import combine_rewards, group_advantages, teaches
+from grpo.advantages import combine_rewards, group_advantages, teaches, token_advantages
 from grpo.attention import follows_segments, use_packed_attention
 from grpo.checkpoints import forgiving_disk, latest_checkpoint
 from grpo.compiling import CompiledLayers
 from grpo.config import GRPOConfig
+from grpo.kept_tokens import add_kept_tokens_head
 from grpo.loading import (
     check_context,
     check_tokenizer,
@@ -44,7 +46,7 @@ from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
 from grpo.sampling import Sampler, SamplingConfig
-from rewards import RewardFunction, reward_name, score_all, score_later
+from rewards import RewardFunction, StepRewards, reward_name, score_all, score_later
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ class GRPOTrainer(Trainer):
     """Trains a policy by GRPO; the constructor and the settings are those a TRL user knows.
 
     `model` is a transformers causal language model or the path or Hub name of one. Each of `reward_funcs` is called as
-    `f(prompts, completions, completion_ids=…, **columns)`, sync or async, and returns a float or None a completion;
+    `f(prompts, completions, completion_ids=…, **columns)`, sync or async, and returns a float or None a completion, or
+    StepRewards, which give its tokens advantages of their own;
     `trainer_state`, `log_metric(name, value)` and `log_extra(column, values)` are among its keywords, as in TRL. Where
     a step needs log-probs, the rewards run in another thread meanwhile. The data sets have a `prompt` column (text, or
     a conversation for the chat template); their other columns go to the rewards. A callback may define
@@ -97,10 +100,15 @@ class GRPOTrainer(Trainer):
             logger.warning("every completion is computed with a copy of its prompt: %s", reason)
         segments = reason is None and args.share_prompts and follows_segments(policy)
         # Log-probs are computed inside the model's own forward, so DDP, FSDP and PEFT wrap them like any output.
-        add_fused_lm_head(policy, temperature=args.temperature, outputs=("log_probs", "entropy"))
+        head: dict[str, Any] = {"temperature": args.temperature, "cast_lm_head_to_fp32": args.cast_lm_head_to_fp32}
+        add_fused_lm_head(policy, outputs=("log_probs", "entropy"), **head)
+        if args.keep_sampling_mask:
+            add_kept_tokens_head(policy, **head)
         self.reference = frozen_copy(policy) if args.beta > 0 and peft_config is None else None
         if self.reference is not None:
-            add_fused_lm_head(self.reference, temperature=args.temperature)
+            add_fused_lm_head(self.reference, **head)
+            if args.keep_sampling_mask:
+                add_kept_tokens_head(self.reference, **head)
         if peft_config is not None:
             from peft import get_peft_model
 
@@ -120,7 +128,8 @@ class GRPOTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.loss_config = args.loss_config
+        correction = self.corrects_sampling()
+        self.loss_config = dataclasses.replace(args.loss_config, vllm_importance_sampling_correction=correction)
         self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None, segments)
         self.max_tokens_per_pack = args.max_tokens_per_pack
         self._sampler: Sampler | None = None
@@ -179,7 +188,8 @@ class GRPOTrainer(Trainer):
                 with self.compute_loss_context_manager():
                     output = model(**pack.model_inputs, fused_lm_head=True)
                 logprobs = pack.by_completion(output.log_probs.float())
-                pack_loss, sums = grpo_loss(logprobs, pack.loss_inputs, divisors, self.loss_config)
+                entropy = pack.by_completion(output.entropy.float())
+                pack_loss, sums = grpo_loss(logprobs, pack.loss_inputs, divisors, self.loss_config, entropy)
                 # Wrappers average gradients over ranks; the divisors already count every rank.
                 pack_loss = pack_loss * self.accelerator.num_processes
                 self.accelerator.backward(pack_loss)
@@ -258,20 +268,27 @@ class GRPOTrainer(Trainer):
             return score_later(*batch, **shared).result
         return functools.partial(score_all, *batch, **shared)
 
-    def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | None]]) -> None:
+    def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | StepRewards | None]]) -> None:
         for name, values in zip(self.reward_names, scores):
-            _deal_out(groups, "rewards", name, values)
+            _deal_out(groups, "rewards", name, [v.mean if isinstance(v, StepRewards) else v for v in values])
+            _deal_out(groups, "steps", name, [v if isinstance(v, StepRewards) else None for v in values])
 
     def compare(self, groups: Sequence[Group]) -> None:
-        """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them."""
-        local = [[group.rewards[name] for name in self.reward_names] for group in groups]
+        """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them.
+
+        Completions are compared by the rewards of whole completions, and steps with the steps of their group.
+        """
+        names = self.reward_names
+        local = [[group.rewards[name] for name in names] + [group.outcomes(name) for name in names] for group in groups]
         everyone = gather_object([(self.accelerator.process_index, local)])
         rows = [(rank, values) for rank, share in everyone for values in share]
         parts = torch.tensor(
             [[[math.nan if r is None else r for r in part] for part in values] for _, values in rows],
             dtype=torch.float64,
-        ).transpose(0, 1)  # [functions, prompts, completions]
-        totals, live = combine_rewards(parts, self.reward_weights)
+        ).transpose(0, 1)  # [2 x functions, prompts, completions]
+        rewards, outcomes = parts.chunk(2)
+        totals, live = combine_rewards(rewards, self.reward_weights)
+        compared, judged = combine_rewards(outcomes, self.reward_weights)
         if not live.any() and self.state.global_step == 0:
             raise ValueError(
                 f"no reward ({', '.join(self.reward_names)}) applied to any of the {live.numel()} completions of the "
@@ -279,12 +296,17 @@ class GRPOTrainer(Trainer):
                 f"answer is unreadable or its `where` does not match; the data set's columns are "
                 f"{', '.join(self.train_dataset.column_names)}"
             )
-        advantages = group_advantages(totals, self.args.scale_rewards, live)
-        learns = teaches(totals, live)
+        baseline = self.args.advantage_baseline
+        advantages = group_advantages(compared, self.args.scale_rewards, judged, baseline=baseline)
+        learns = teaches(compared, judged)
         mine = [i for i, (rank, _) in enumerate(rows) if rank == self.accelerator.process_index]
         for group, i in zip(groups, mine):
             group.totals, group.live = totals[i].tolist(), live[i].tolist()
             group.advantages, group.teaches = advantages[i].tolist(), bool(learns[i])
+            steps, lengths = [group.steps[name] for name in names], [len(c.token_ids) for c in group.completions]
+            tokens = token_advantages(group.advantages, steps, self.reward_weights, lengths, self.args.scale_rewards)
+            group.token_advantages = tokens
+            group.teaches |= any(a for row in tokens or () for a in row)
 
     def keep_reference_logprobs(self, groups: Sequence[Group]) -> None:
         """Log-probs under the reference: a frozen copy, or with PEFT the base below the adapter."""
@@ -329,12 +351,21 @@ class GRPOTrainer(Trainer):
         """The update's packs on the device; an empty one where this rank has nothing to learn from."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
         masked = self.args.mask_truncated_completions
-        packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout)
+        correction = bool(self.loss_config.vllm_importance_sampling_correction)
+        packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout, correction)
         return packs or [empty_pack(pad, device, self.layout)]
 
+    def corrects_sampling(self) -> bool:
+        """Whether the loss corrects for the sampler's numbers: as asked, else where they are not the trainer's."""
+        if self.args.vllm_importance_sampling_correction is not None:
+            return self.args.vllm_importance_sampling_correction
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        return getattr(self.args, "use_vllm", False) or mixed not in (None, self.model.dtype)
+
     def learns_from(self, group: Group) -> bool:
-        """False for a group that has no gradient at all: equal rewards, and no KL whose gradient would remain."""
-        return group.teaches or self.loss_config.beta > 0 or not self.args.skip_equal_groups
+        """False for a group without any gradient: equal rewards, and neither a KL nor an entropy bonus."""
+        others = self.loss_config.beta > 0 or self.loss_config.entropy_coef != 0
+        return group.teaches or others or not self.args.skip_equal_groups
 
     def count(self, groups: Sequence[Group]) -> Divisors:
         """What this update counts over all ranks. Groups that are left out of the packs count all the same."""

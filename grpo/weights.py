@@ -48,8 +48,10 @@ def merge_projections(model: nn.Module) -> None:
     into them still works; the module's other names stay as they are."""
     for parent in model.modules():
         for names in MERGED:
-            layers = [getattr(parent, name, None) for name in names]
-            if all(type(layer) is nn.Linear for layer in layers) and _alike(layers):
+            layers: list[nn.Linear] = [
+                layer for name in names if type(layer := getattr(parent, name, None)) is nn.Linear
+            ]
+            if len(layers) == len(names) and _alike(layers):
                 _merge(layers)
 
 
@@ -66,7 +68,7 @@ def _merge(layers: Sequence[nn.Linear]) -> None:
         layer.weight.data = weight.split(sizes)[number]
         if bias is not None:
             layer.bias.data = bias.split(sizes)[number]
-        layer.forward = _Part(merged, number)  # type: ignore[method-assign]
+        layer.forward = _Part(merged, number)  # type: ignore[method-assign,assignment]
 
 
 class _MergedLinear:

@@ -15,6 +15,7 @@ from rewards.mathematics.pool import WorkerError, WorkerPool, default_pool
 from rewards.registry import BUILT_IN
 from rewards.repetition import repetition_reward
 from rewards.scoring import RewardError, RewardFunction, SetupError, call_reward, reward_name, score_all, score_later
+from rewards.steps import StepRewards
 from rewards.verdicts import Verdict, VerdictKind
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RewardFunction",
     "RewardSpec",
     "SetupError",
+    "StepRewards",
     "Verdict",
     "VerdictKind",
     "WorkerError",

@@ -27,6 +27,7 @@ from rewards.combination import load_reward
 from rewards.registry import BUILT_IN, load_attribute
 from rewards.scoring import score_all
 from rewards.second_checkers import CHECKERS, available
+from rewards.steps import StepRewards
 from rewards.tasks import TASKS
 from rewards.verdicts import Verdict
 
@@ -134,7 +135,7 @@ def _judge_completion(
 ) -> tuple[list[str], float | None]:
     """What there is to say, the verdict first, and the reward."""
     logged: dict[str, Any] = {}
-    (reward,) = score_all(
+    (score,) = score_all(
         [load_reward(options.reward, dict(options.arg))],
         [options.prompt],
         [completion],
@@ -142,6 +143,7 @@ def _judge_completion(
         log_metric=logged.__setitem__,
         log_extra=lambda name, values: logged.__setitem__(name, values[0]),
     )[0]
+    reward = score.mean if isinstance(score, StepRewards) else score
     built_in = BUILT_IN.get(options.reward)
     if built_in and built_in.verdicts and not options.arg:
         verdicts = load_attribute(options.reward, built_in.verdicts)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.registry import BUILT_IN, GIVEN, did_you_mean, find_reward
-from rewards.scoring import Batch, RewardError, RewardFunction, Rewards, as_list, is_async
+from rewards.scoring import Batch, Reward, RewardError, RewardFunction, Rewards, as_list, is_async
+from rewards.steps import StepRewards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,10 @@ class RewardSpec:
             rows = [row for row in rows if values[row] in accepted]  # type: ignore[index]
         return rows
 
-    def shaped(self, reward: float | None) -> float | None:
-        """What is no finite number passes as it is, for the check that names the sample."""
+    def shaped(self, reward: Reward) -> Reward:
+        """Of StepRewards each step. What is no finite number passes as it is, for the check that names the sample."""
+        if isinstance(reward, StepRewards):
+            return StepRewards(reward.ends, tuple(map(self.shaped, reward.rewards)))  # type: ignore[arg-type]
         if not isinstance(reward, numbers.Real) or not math.isfinite(reward):
             return reward
         if self.clip is not None:
@@ -160,7 +163,7 @@ def _shaped(function: RewardFunction, spec: RewardSpec, keywords: Mapping[str, A
     def ask(batch: Batch, rows: list[int]) -> Any:
         return function(**{**_spreading_log_extra(batch.take(rows), rows, len(batch)).keywords, **keywords})
 
-    def spread(values: object, batch: Batch, rows: list[int]) -> list[float | None]:
+    def spread(values: object, batch: Batch, rows: list[int]) -> list[Reward]:
         shaped = [spec.shaped(value) for value in as_list(name, values, len(rows))]
         return _spread(shaped, rows, len(batch))
 

@@ -1,7 +1,8 @@
 """Calling rewards: all functions of a batch at once, sync and async, each value checked, failures pinned to samples.
 
 A reward function follows TRL's protocol: `f(prompts, completions, **columns) -> list[float | None]`, where None means
-that it does not apply to that sample; it may be `async def`. `trainer_state`, `log_metric(name, value)` and
+that it does not apply to that sample; it may be `async def`. In place of a float it may return StepRewards, one reward
+for each step. `trainer_state`, `log_metric(name, value)` and
 `log_extra(column, values)` reach it as keywords, as TRL 1.16 hands them on. Its `__name__` names its metrics:
 `rewards/<name>/mean`.
 """
@@ -22,9 +23,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rewards.steps import StepRewards
+
 logger = logging.getLogger(__name__)
 
-Rewards = Sequence[float | None]
+Reward = float | StepRewards | None
+Rewards = Sequence[Reward]
 RewardFunction = Callable[..., Rewards | Awaitable[Rewards]]
 OnError = Literal["stop", "mask"]
 """What a sample does whose reward raised: end the run with an error that names it, or drop out of the batch."""
@@ -40,7 +44,7 @@ class SetupError(RuntimeError):
     """This machine cannot run a reward: no sandbox, no proof assistant. It ends a run always: no sample is at fault."""
 
 
-Score = float | None | RewardError
+Score = Reward | RewardError
 """What a function gave one sample; in its place, why it could not."""
 
 
@@ -86,8 +90,9 @@ def score_all(
     columns: Mapping[str, Sequence],
     on_error: OnError = "stop",
     **shared: Any,
-) -> list[list[float | None]]:
-    """Every function's rewards for one batch: a list a function, in it one finite number or None a completion.
+) -> list[list[Reward]]:
+    """Every function's rewards for one batch: a list a function, in it one finite number (or StepRewards) or None a
+    completion.
 
     Async functions run concurrently, on one event loop of their own, while the others run here, in order; so this works
     in any thread, also where a loop is running already. `shared` are the keywords that are no columns: trainer_state,
@@ -126,7 +131,7 @@ def score_all(
     ]
 
 
-def score_later(*args: Any, **keywords: Any) -> Future[list[list[float | None]]]:
+def score_later(*args: Any, **keywords: Any) -> Future[list[list[Reward]]]:
     """`score_all` in a thread of its own, so that this one goes on (the next forward pass, say); it raises in
     `.result()`.
     """
@@ -137,9 +142,7 @@ def score_later(*args: Any, **keywords: Any) -> Future[list[list[float | None]]]
         executor.shutdown(wait=False)
 
 
-def call_reward(
-    function: RewardFunction, prompts: Sequence, completions: Sequence, **columns: Any
-) -> list[float | None]:
+def call_reward(function: RewardFunction, prompts: Sequence, completions: Sequence, **columns: Any) -> list[Reward]:
     """`score_all` for one function. Raises RewardError for whatever it does wrong.
 
     >>> call_reward(lambda prompts, completions: [True], ["Q"], ["A"])
@@ -194,7 +197,9 @@ def _score(function: RewardFunction, batch: Batch, result: Callable[[], object],
         raise
     except Exception as error:
         values = _pin_down(function, batch, error, first_only=on_error == "stop")
-    checked = [_usable(name, row, value) for row, value in enumerate(values)]
+    ids = batch.columns.get("completion_ids")
+    lengths = [len(tokens) for tokens in ids] if ids is not None and batch.is_column(ids) else [math.inf] * len(batch)
+    checked = [_usable(name, row, value, lengths[row]) for row, value in enumerate(values)]
     failures = [value for value in checked if isinstance(value, RewardError)]
     if failures and on_error == "stop":
         raise failures[0]
@@ -254,9 +259,16 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
-def _usable(name: str, row: int, value: object) -> Score:
+def _usable(name: str, row: int, value: object, num_tokens: float) -> Score:
     if value is None or isinstance(value, RewardError):
         return value
+    if isinstance(value, StepRewards):
+        if value.ends[-1] < num_tokens:
+            return value
+        return RewardError(
+            f"reward {name!r} returned a step that ends with token {value.ends[-1]} for sample {row}, which has "
+            f"{num_tokens} tokens; ends are indices in completion_ids, from 0 on"
+        )
     if not isinstance(value, numbers.Real):
         return RewardError(
             f"reward {name!r} returned {value!r:.60} ({type(value).__name__}) for sample {row}; return a float or None"

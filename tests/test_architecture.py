@@ -18,8 +18,8 @@ MAY_IMPORT = {
     "recipes": {"data", "rewards", "grpo"},
 }
 OURS = {*MAY_IMPORT, "tests", "benchmarks"}
-PROTOCOL = {"RewardError", "RewardFunction", "reward_name", "score_all", "score_later"}
-"""What grpo may take from rewards: how a reward is called, and no reward."""
+PROTOCOL = {"RewardError", "RewardFunction", "StepRewards", "reward_name", "score_all", "score_later"}
+"""What grpo may take from rewards: how a reward is called and what it returns, and no reward."""
 HEAVY = {"torch", "transformers", "trl", "accelerate"}
 
 

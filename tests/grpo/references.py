@@ -4,8 +4,10 @@ import math
 from itertools import combinations
 
 
-def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
-    """rewards: rows of floats; live: rows of bools. Bessel's std plus eps, as in TRL; 0 where not live."""
+def scalar_advantages(rewards, scale="group", live=None, eps=1e-4, baseline="group"):
+    """rewards: rows of floats; live: rows of bools. Bessel's std plus eps, as in TRL; 0 where not live.
+
+    baseline "leave_one_out": RLOO (arXiv:2402.14740), the mean of the others, one by one."""
     live = live or [[True] * len(row) for row in rewards]
     every = [r for row, row_live in zip(rewards, live) for r, alive in zip(row, row_live) if alive]
     out = []
@@ -14,16 +16,32 @@ def scalar_advantages(rewards, scale="group", live=None, eps=1e-4):
         if len(alive) < 2 or max(alive) == min(alive):
             out.append([0.0] * len(row))
             continue
-        mean = sum(alive) / len(alive)
         divisor = {"group": _std(alive) + eps, "batch": _std(every) + eps, "none": 1.0}[scale]
-        out.append([(r - mean) / divisor if is_live else 0.0 for r, is_live in zip(row, row_live)])
+        out.append([0.0] * len(row))
+        for i in range(len(row)):
+            if row_live[i]:
+                others = [row[j] for j in range(len(row)) if row_live[j] and (j != i or baseline == "group")]
+                out[-1][i] = (row[i] - sum(others) / len(others)) / divisor
     return out
 
 
-def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None):
+def scalar_process_advantages(steps, lengths, scale="group", eps=1e-4):
+    """DeepSeekMath (arXiv:2402.03300) section 4.1.3, a token at a time. steps: for each completion (ends, rewards)."""
+    every = [reward for _, rewards in steps for reward in rewards]
+    if len(every) < 2 or max(every) == min(every):
+        return [[0.0] * length for length in lengths]
+    mean, std = sum(every) / len(every), 1.0 if scale == "none" else _std(every) + eps
+    return [
+        [sum(((r - mean) / std for end, r in zip(ends, rewards) if end >= t), 0.0) for t in range(length)]
+        for (ends, rewards), length in zip(steps, lengths)
+    ]
+
+
+def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_policy=None, correction=None):
     """The loss of one pack, from DeepSeekMath eq. 3 and 4. policy, old, ref, mask: rows; advantages: one a row.
 
-    weights_policy: the log-probs that cispo's weights are taken from, as they are no function of the policy."""
+    weights_policy: the log-probs that cispo's weights are taken from, as they are no function of the policy.
+    correction: what the policy's part of each token is weighed with, rows."""
     total = 0.0
     for i in range(len(policy)):
         tokens = [t for t in range(len(policy[i])) if mask[i][t]]
@@ -41,12 +59,13 @@ def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_polic
         for t in tokens:
             ratio = math.exp(log_ratios[t])
             if cfg.loss_type == "cispo":
-                row -= min(weights[t], cfg.upper_epsilon) * advantages[i] * policy[i][t]
+                gain = min(weights[t], cfg.upper_epsilon) * advantages[i] * policy[i][t]
             elif cfg.loss_type == "sapo":
                 heat = cfg.sapo_temperature_pos if advantages[i] > 0 else cfg.sapo_temperature_neg
-                row -= 4 / heat / (1 + math.exp(-heat * (ratio - 1))) * advantages[i]
+                gain = 4 / heat / (1 + math.exp(-heat * (ratio - 1))) * advantages[i]
             else:
-                row -= _surrogate(ratio, advantages[i], cfg)
+                gain = _surrogate(ratio, advantages[i], cfg)
+            row -= gain if correction is None else gain * correction[i][t]
             if cfg.beta:
                 kl = math.exp(ref[i][t]) / math.exp(policy[i][t]) - math.log(math.exp(ref[i][t] - policy[i][t])) - 1
                 row += cfg.beta * kl * (ratio if cfg.use_bias_correction_kl else 1.0)
@@ -58,6 +77,34 @@ def scalar_loss(policy, old, ref, advantages, mask, divisors, cfg, weights_polic
     if cfg.loss_type in ("dapo", "cispo"):
         return total / divisors.rollout_tokens_per_update
     return total / (divisors.num_rows * cfg.max_completion_length)
+
+
+def scalar_correction(old, sampling, mask, mode, lowest=None, highest=3.0):
+    """A weight for each token of each row, case by case; None in `sampling`: the sampler gave that token none."""
+    out = []
+    for old_row, sampling_row, mask_row in zip(old, sampling, mask):
+        ratios = [
+            1.0 if s is None or not trained else math.exp(o) / math.exp(s)
+            for o, s, trained in zip(old_row, sampling_row, mask_row)
+        ]
+        if mode.startswith("sequence"):
+            ratios = [math.prod(ratios)] * len(ratios)
+        row = []
+        for ratio in ratios:
+            if highest is not None and ratio > highest:
+                row.append(highest if mode.endswith("truncate") else 0.0)
+            elif lowest is not None and ratio < lowest:
+                row.append(lowest if mode.endswith("truncate") else 0.0)
+            else:
+                row.append(ratio)
+        out.append(row)
+    return out
+
+
+def scalar_entropy_bonus(entropy, mask, divisors, cfg):
+    """Coefficient times the mean entropy of the update's trained tokens: a pack's share of it."""
+    tokens = [value for row, row_mask in zip(entropy, mask) for value, trained in zip(row, row_mask) if trained]
+    return cfg.entropy_coef * sum(tokens) / divisors.num_tokens
 
 
 def numeric_gradient(function, rows, step=1e-5):

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import scalar_advantages
+from references import scalar_advantages, scalar_process_advantages
 from torch.testing import assert_close
 from trl.trainer.utils import nanstd
 
 from grpo import advantages
-from grpo.advantages import combine_rewards, group_advantages, teaches
+from grpo.advantages import combine_rewards, group_advantages, process_advantages, teaches, token_advantages
+from rewards import StepRewards
 
 
 @pytest.fixture
@@ -50,6 +51,71 @@ def test_match_a_plain_loop_and_trl(rewards, live, scale, masked):
     assert_close(ours, expected, rtol=1e-12, atol=1e-12)
     # TRL's nanstd takes count / (count - 1) in float32.
     assert_close(ours, trl_advantages(rewards.masked_fill(~live, torch.nan), scale), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_leave_one_out_matches_a_plain_loop_and_trl(rewards, live, scale, masked):
+    live = live if masked else torch.ones_like(live)
+    ours = group_advantages(rewards, scale, live, baseline="leave_one_out")
+    expected = scalar_advantages(rewards.tolist(), scale, live.tolist(), baseline="leave_one_out")
+    assert_close(ours, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    assert_close(ours.sum(dim=1), torch.zeros(5, dtype=torch.float64))
+    assert masked != bool(ours[3:].any()), "a lone completion has no sibling"
+    if scale == "none":  # RLOOTrainer of TRL 1.16, copied line by line
+        grouped_rewards = rewards.masked_fill(~live, torch.nan)
+        scorable_counts = (~torch.isnan(grouped_rewards)).sum(dim=1, keepdim=True)
+        grouped_sum = torch.nansum(grouped_rewards, dim=1, keepdim=True)
+        baselines = (grouped_sum - grouped_rewards) / (scorable_counts - 1)
+        assert_close(ours, torch.nan_to_num(grouped_rewards - baselines, nan=0.0))
+
+
+def test_process_advantages_by_hand():
+    """Step rewards 1, 0, 0.5 and 0.5 have the mean 0.5 and, over 3, the std 1 / sqrt(6)."""
+    steps = [StepRewards((1, 3), (1.0, 0.0)), None, StepRewards((0, 2), (0.5, 0.5))]
+    first, none, last = process_advantages(steps, [5, 2, 3])
+    unit = 0.5 / (6**-0.5 + 1e-4)
+    assert_close(first, torch.tensor([0.0, 0.0, -unit, -unit, 0.0]), rtol=1e-6, atol=1e-6)
+    assert none.tolist() == [0.0, 0.0]
+    assert last.tolist() == [0.0, 0.0, 0.0]
+    steps = [StepRewards((1, 3), (2.0, 0.0)), StepRewards((1,), (1.0,))]
+    assert [row.tolist() for row in process_advantages(steps, [4, 2], "none")] == [[0.0, 0.0, -1.0, -1.0], [0.0, 0.0]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), scale=st.sampled_from(["group", "batch", "none", True, False]))
+def test_process_advantages_match_a_plain_loop(data, scale):
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=5))
+    steps = []
+    for length in lengths:
+        ends = sorted(data.draw(st.sets(st.integers(0, length - 1))))
+        values = data.draw(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=len(ends), max_size=len(ends)))
+        steps.append(StepRewards(ends, values) if ends else None)
+    expected = scalar_process_advantages(
+        [(some.ends, some.rewards) if some else ((), ()) for some in steps],
+        lengths,
+        "none" if scale in ("none", False) else "group",
+    )
+    for ours, row in zip(process_advantages(steps, lengths, scale), expected, strict=True):
+        assert_close(ours, torch.tensor(row), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["group", "none"])
+def test_one_step_at_the_last_token_is_an_outcome(rewards, scale):
+    lengths = [3, 1, 4, 1, 5, 9]
+    steps = [StepRewards((length - 1,), (reward,)) for length, reward in zip(lengths, rewards[0].tolist())]
+    for row, advantage in zip(process_advantages(steps, lengths, scale), group_advantages(rewards[:1], scale)[0]):
+        assert_close(row, advantage.float().expand_as(row))
+
+
+def test_outcome_and_process_advantages_add():
+    steps = [StepRewards((0, 1), (1.0, 0.0)), StepRewards((1,), (0.5,))]
+    other = [None, None]
+    lengths, outcome = [2, 3], [0.7, -0.7]
+    both = token_advantages(outcome, [other, steps], [5.0, 2.0], lengths, "none")
+    assert both[0] == pytest.approx([0.7, 0.7 - 1.0])
+    assert both[1] == pytest.approx([-0.7] * 3)
+    assert token_advantages(outcome, [other, other], [5.0, 2.0], lengths) is None
 
 
 def test_nan_is_not_live_unless_told_otherwise(rewards, live):
@@ -151,6 +217,7 @@ def test_arguments_are_left_alone(rewards, live):
         (lambda: group_advantages(torch.zeros(6)), r"\[prompts, completions\]"),
         (lambda: group_advantages(torch.zeros(3, 2, dtype=torch.int64)), "floats"),
         (lambda: group_advantages(torch.zeros(3, 2), "std"), "'group', 'batch', 'none'.*'std'"),
+        (lambda: group_advantages(torch.zeros(3, 2), baseline="mean"), "'group' or 'leave_one_out', got 'mean'"),
         (lambda: group_advantages(torch.zeros(3, 2), live=torch.ones(3, 3, dtype=torch.bool)), "live must be"),
         (lambda: group_advantages(torch.zeros(3, 2), live=torch.ones(3, 2)), "live must be a bool tensor"),
         (lambda: group_advantages(torch.full((1, 2), torch.inf)), "a reward must be a number"),

@@ -13,6 +13,7 @@ from grpo.config import GRPOConfig, RolloutPlan
 DIFFERENT_DEFAULTS = {
     "gradient_checkpointing": (None, True),
     "use_bias_correction_kl": (False, True),
+    "vllm_importance_sampling_correction": (None, True),
 }
 """Field -> (our default, TRL's): every one; docs/trl.md says why."""
 
@@ -25,6 +26,8 @@ OUR_OWN = {
     "share_prompts",
     "compile_layers",
     "on_reward_error",
+    "advantage_baseline",
+    "keep_sampling_mask",
 }
 """Fields that TRL does not have."""
 
@@ -70,6 +73,7 @@ def test_the_docs_name_every_difference():
     [
         ({"num_generations": 1}, r"num_generations must be 2 or more, got 1: .* DeepSeek-R1 uses 16"),
         ({"scale_rewards": "rows"}, r"scale_rewards must be 'group', 'batch' or 'none', got 'rows'"),
+        ({"advantage_baseline": "mean"}, "advantage_baseline must be 'group' or 'leave_one_out', got 'mean'"),
         ({"loss_type": "ppo"}, r"loss_type must be one of bnpo, cispo, dapo, dr_grpo, grpo, sapo; got 'ppo'"),
         ({"importance_sampling_level": "word"}, "'token' or 'sequence', got 'word'"),
         ({"num_iterations": 0}, "num_iterations must be 1 or more, got 0"),
@@ -79,6 +83,7 @@ def test_the_docs_name_every_difference():
         ({"sync_ref_model": True}, r"with beta 0 there is none; set beta \(R1: 0.001\)"),
         ({"ref_model_mixup_alpha": 0.0, "beta": 0.1}, r"ref_model_mixup_alpha must lie in \(0, 1\], got 0.0"),
         ({"temperature": 0.0}, "no group can teach"),
+        ({"keep_sampling_mask": True, "top_p": 0.9}, "keep_sampling_mask needs top_k, which bounds what is stored"),
         ({"eval_top_p": 0.0}, r"top_p must lie in \(0, 1\], got 0.0"),
         ({"epsilon": 0.0}, "epsilon must be a positive number, got 0.0"),
         ({"delta": 1.1}, "delta must exceed the upper clip"),

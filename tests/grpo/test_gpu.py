@@ -76,6 +76,27 @@ def test_decoding_by_lengths_gives_the_trainers_log_probs():
             assert difference.mean() < 0.03
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_cuda_graphs_keep_what_the_cpu_keeps(compiled):
+    config = SamplingConfig(max_new_tokens=60, top_k=6, top_p=0.9, keep_mask=True)
+    expected = Sampler(tiny_model(), [EOS], PAD).sample(PROMPTS, [list(range(5))] * 4, config)
+    groups = Sampler(tiny_model().cuda(), [EOS], PAD, compiled=compiled).sample(PROMPTS, [list(range(5))] * 4, config)
+    for one, other in ((one, other) for pair in zip(groups, expected) for one, other in zip(*pair)):
+        assert one.token_ids == other.token_ids
+        assert torch.equal(one.kept_ids.sort().values, other.kept_ids.sort().values)
+        torch.testing.assert_close(torch.tensor(one.logprobs), torch.tensor(other.logprobs))
+
+
+def test_a_kept_mask_trains_on_the_gpu(tmp_path):
+    settings = {"keep_sampling_mask": True, "top_k": 5, "beta": 0.01, "entropy_coef": 0.01}
+    trainer = tiny_trainer(tmp_path, use_cpu=False, max_steps=4, num_iterations=2, bf16=True, **settings)
+    trainer.train()
+    lines = [line for line in trainer.state.log_history if "loss" in line]
+    assert [line["ratio/mean"] == pytest.approx(1, abs=0.02) for line in lines[::2]] == [True, True]
+    assert all(line["sampling/sampling_logp_difference/mean"] < 0.1 for line in lines[::2])
+    assert all(line["grad_norm"] > 0 for line in lines)
+
+
 def test_training_steps_on_the_gpu(tmp_path):
     """Compiled layers, checkpointing, a weights copy for sampling, a reference, two updates a rollout."""
     trainer = tiny_trainer(tmp_path, use_cpu=False, beta=0.01, max_steps=4, num_iterations=2, bf16=True)

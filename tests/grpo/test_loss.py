@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from references import numeric_gradient, scalar_loss
+from references import numeric_gradient, scalar_correction, scalar_entropy_bonus, scalar_loss
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from grpo.advantages import group_advantages
-from grpo.loss import AVERAGES, Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
+from grpo.loss import AVERAGES, CORRECTION_MODES, Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
 
 LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 LEVELS = ["token", "sequence"]
@@ -97,6 +97,106 @@ def test_the_batch_reaches_every_branch(policy, batch, divisors):
     assert not torch.equal(plain, bounded)
     metrics = mean_statistics(grpo_loss(policy, batch, divisors, config(importance_sampling_level="sequence"))[1])
     assert metrics["clip_ratio/low_mean"] > 0 < metrics["clip_ratio/high_mean"]
+
+
+@pytest.fixture
+def entropy(batch):
+    return torch.rand(batch.mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("coef", [0.01, -0.3])
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_the_entropy_bonus_is_a_mean_over_tokens_whatever_the_loss_type(
+    policy, batch, divisors, entropy, loss_type, coef
+):
+    plain, cfg = config(loss_type=loss_type, beta=0.04), config(loss_type=loss_type, beta=0.04, entropy_coef=coef)
+    entropy.masked_fill_(~batch.mask, torch.nan).requires_grad_()
+    policy_loss, _ = grpo_loss(policy, batch, divisors, plain)
+    loss, stats = grpo_loss(policy, batch, divisors, cfg, entropy)
+    bonus = scalar_entropy_bonus(entropy.tolist(), batch.mask.tolist(), divisors, cfg)
+    assert loss.item() == pytest.approx(policy_loss.item() - bonus, rel=1e-12)
+    assert mean_statistics(stats)["policy_loss"] == policy_loss.item()
+    of_policy, of_entropy = torch.autograd.grad(loss, (policy, entropy))
+    assert torch.equal(of_policy, gradient(policy, batch, divisors, plain))
+    assert_close(of_entropy, -coef * batch.mask.double() / divisors.num_tokens)
+    rows = ([0], [1, 4], [2, 3])
+    packs = sum(grpo_loss(policy[r], rows_of(batch, r), divisors, cfg, entropy[r])[0] for r in rows)
+    assert_close(packs, loss, rtol=1e-12, atol=1e-12)
+
+
+def test_an_entropy_bonus_needs_the_entropy(policy, batch, divisors, entropy):
+    for missing in (None, entropy[:, :3]):
+        with pytest.raises(ValueError, match=r"entropy_coef = 0\.01 needs entropy of the mask's shape"):
+            grpo_loss(policy, batch, divisors, config(entropy_coef=0.01), missing)
+
+
+@pytest.fixture
+def sampled(batch):
+    """The batch with a sampler's log-probs, whose ratios leave the bounds below; one is missing, padding is NaN."""
+    noise = torch.randn(batch.mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    noise[2] += 2.0  # a sequence far below, by its product
+    sampling = batch.old_logprobs + 0.5 * noise
+    sampling[2, 1] = torch.nan
+    return replace(batch, sampling_logprobs=sampling.masked_fill(~batch.mask, torch.nan))
+
+
+@pytest.mark.parametrize("bounds", [(None, 1.5), (0.7, 1.5), (0.7, None)], ids=str)
+@pytest.mark.parametrize("mode", CORRECTION_MODES)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_a_corrected_sampler_matches_a_scalar_loop(policy, sampled, divisors, loss_type, mode, bounds):
+    lowest, highest = bounds
+    cfg = config(
+        loss_type=loss_type, beta=0.04, vllm_importance_sampling_correction=True, vllm_importance_sampling_mode=mode,
+        vllm_importance_sampling_clip_min=lowest, vllm_importance_sampling_clip_max=highest,
+    )  # fmt: skip
+    old, ref, advantages, mask = (
+        x.tolist() for x in (sampled.old_logprobs, sampled.ref_logprobs, sampled.advantages, sampled.mask)
+    )
+    sampling = [[None if x != x else x for x in row] for row in sampled.sampling_logprobs.tolist()]
+    correction = scalar_correction(old, sampling, mask, mode, lowest, highest)
+    weights = policy.tolist()
+
+    def reference(rows):
+        return scalar_loss(rows, old, ref, advantages, mask, divisors, cfg, weights, correction)
+
+    loss, stats = grpo_loss(policy, sampled, divisors, cfg)
+    assert loss.item() == pytest.approx(reference(policy.tolist()), rel=1e-12)
+    expected = torch.tensor(numeric_gradient(reference, policy.tolist()), dtype=torch.float64)
+    assert_close(gradient(policy, sampled, divisors, cfg), expected, rtol=1e-6, atol=1e-9)
+    packs = [grpo_loss(policy[r], sampled_rows(sampled, r), divisors, cfg) for r in ([0], [1, 4], [2, 3])]
+    assert_close(sum(part for part, _ in packs), loss, rtol=1e-12, atol=1e-12)
+    assert_close({name: sum(s[name] for _, s in packs) for name in stats}, stats, rtol=1e-12, atol=1e-12)
+    metrics = mean_statistics(stats)
+    tokens = [(i, t) for i in range(5) for t in range(6) if mask[i][t]]
+    differences = [abs(old[i][t] - sampling[i][t]) for i, t in tokens if sampling[i][t] is not None]
+    assert metrics["sampling/sampling_logp_difference/mean"] == pytest.approx(sum(differences) / len(differences))
+    counted = [correction[i][t] for i, t in (tokens if mode.startswith("token") else [(i, 0) for i in range(4)])]
+    assert metrics["sampling/importance_sampling_ratio/mean"] == pytest.approx(sum(counted) / len(counted))
+
+
+def sampled_rows(batch, rows):
+    return replace(rows_of(batch, rows), sampling_logprobs=batch.sampling_logprobs[rows])
+
+
+def test_the_sampler_reaches_every_bound(sampled):
+    """Else the test above would compare less than it claims to."""
+    log_ratio = (sampled.old_logprobs - sampled.sampling_logprobs).masked_fill(~sampled.mask, 0.0).nan_to_num(0.0)
+    for ratio in (log_ratio.exp()[sampled.mask], log_ratio.sum(dim=1).exp()):
+        assert (ratio > 1.5).any()
+        assert (ratio < 0.7).any()
+        assert ((ratio > 0.7) & (ratio < 1.5)).any()
+
+
+def test_a_sampler_like_the_trainer_changes_nothing(policy, batch, divisors):
+    for mode in CORRECTION_MODES:
+        cfg = config(vllm_importance_sampling_correction=True, vllm_importance_sampling_mode=mode)
+        same = replace(batch, sampling_logprobs=batch.old_logprobs)
+        assert torch.equal(gradient(policy, same, divisors, cfg), gradient(policy, batch, divisors, config()))
+        moved_not = replace(batch, old_logprobs=None, sampling_logprobs=policy.detach())
+        plain = replace(batch, old_logprobs=None)
+        assert torch.equal(gradient(policy, moved_not, divisors, cfg), gradient(policy, plain, divisors, config()))
+    with pytest.raises(ValueError, match="needs sampling_logprobs, got None"):
+        grpo_loss(policy, batch, divisors, cfg)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -278,6 +378,17 @@ def test_arguments_are_left_alone(policy, batch, divisors):
         ({"beta": -1.0}, "beta must be 0 or a positive number, got -1"),
         ({"beta": float("nan")}, "beta"),
         ({"delta": 1.2}, r"delta must exceed the upper clip, 1 \+ epsilon_high = 1.2, got 1.2"),
+        ({"vllm_importance_sampling_mode": "row"}, "token_truncate, token_mask, sequence_truncate, sequence_mask; got"),
+        ({"vllm_importance_sampling_clip_min": 4.0}, r"clip_min \(4.0\) must be less than .*clip_max \(3.0\)"),
+        (
+            {
+                "vllm_importance_sampling_correction": True,
+                "vllm_importance_sampling_mode": "token_truncate",
+                "vllm_importance_sampling_clip_max": None,
+            },
+            "'token_truncate' needs vllm_importance_sampling_clip_max or _clip_min, got neither",
+        ),
+        ({"entropy_coef": float("nan")}, "entropy_coef must be a finite number, got nan"),
         ({"max_completion_length": 0}, "1 token or more, got 0"),
     ],
 )

@@ -1,7 +1,9 @@
 """The losses against TRL's own GRPOTrainer._compute_loss, called unbound on a stand-in that holds what it reads."""
 
 import itertools
+import math
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch.testing import assert_close
 from trl import GRPOTrainer
 
-from grpo.loss import Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
+from grpo.loss import CORRECTION_MODES, Divisors, LossConfig, LossInputs, grpo_loss, mean_statistics
 
 LOSS_TYPES = ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo"]
 LEVELS = ["token", "sequence"]
@@ -20,6 +22,7 @@ class OneProcess:
     """What TRL asks of accelerate, for one process."""
 
     num_processes = 1
+    sync_gradients = True
 
     def reduce(self, tensor, reduction):
         return tensor
@@ -33,11 +36,13 @@ def trl_trainer(cfg, policy, accumulation_steps, steps_per_generation):
 
     def logprobs_and_entropies(model, input_ids, *_, **__):
         rows = input_ids[:, 0]
-        return policy[rows], torch.zeros_like(policy[rows]), None
+        return policy[rows], entropy_of(policy[rows]), None
 
     return SimpleNamespace(
         _get_per_token_logps_and_entropies=logprobs_and_entropies,
-        _entropy_bonus_enabled=False,
+        _entropy_bonus_enabled=cfg.entropy_coef != 0,
+        entropy_coef=cfg.entropy_coef,
+        use_adaptive_entropy=False,
         _metrics={"train": defaultdict(list)},
         accelerator=OneProcess(),
         args=SimpleNamespace(
@@ -59,8 +64,8 @@ def trl_trainer(cfg, policy, accumulation_steps, steps_per_generation):
         get_off_policy_mask=GRPOTrainer.get_off_policy_mask,
         off_policy_mask_threshold=cfg.off_policy_mask_threshold,
         top_entropy_quantile=1.0,
-        use_vllm=False,
-        vllm_importance_sampling_correction=False,
+        use_vllm=bool(cfg.vllm_importance_sampling_correction),
+        vllm_importance_sampling_correction=bool(cfg.vllm_importance_sampling_correction),
     )
 
 
@@ -78,6 +83,9 @@ def trl_update(cfg, policy, batch, micro_batches, rollout_tokens, steps_per_gene
             "num_items_in_batch": torch.tensor(rollout_tokens),
         }
         optional = {"old_per_token_logps": batch.old_logprobs, "ref_per_token_logps": batch.ref_logprobs}
+        if cfg.vllm_importance_sampling_correction:
+            optional["importance_sampling_ratio"] = trl_correction(cfg, batch)
+            optional["sampling_per_token_logps"] = batch.sampling_logprobs
         inputs |= {name: value[rows] for name, value in optional.items() if value is not None}
         losses.append(GRPOTrainer._compute_loss(trainer, None, inputs))
     total = sum(losses)
@@ -85,8 +93,31 @@ def trl_update(cfg, policy, batch, micro_batches, rollout_tokens, steps_per_gene
     return total.detach(), torch.autograd.grad(total, policy)[0], metrics
 
 
+def trl_correction(cfg, batch):
+    """GRPOTrainer._generate_and_score_completions of TRL 1.16, copied line by line."""
+    per_token_logps_diff = (batch.old_logprobs - batch.sampling_logprobs) * batch.mask
+    per_token_logps_diff = torch.nan_to_num(per_token_logps_diff, nan=0.0)
+    mode = cfg.vllm_importance_sampling_mode
+    if mode in ["sequence_mask", "sequence_truncate"]:
+        logps_diff = per_token_logps_diff.sum(dim=-1, keepdim=True)
+    else:
+        logps_diff = per_token_logps_diff
+    ratio = torch.exp(logps_diff)
+    lowest, highest = cfg.vllm_importance_sampling_clip_min, cfg.vllm_importance_sampling_clip_max
+    if mode in ["sequence_truncate", "token_truncate"]:
+        return torch.clamp(ratio, min=lowest, max=highest)
+    min_val = lowest if lowest is not None else -math.inf
+    max_val = highest if highest is not None else math.inf
+    return ratio.masked_fill((ratio < min_val) | (ratio > max_val), value=0.0)
+
+
+def entropy_of(policy):
+    """Any smooth function of the log-probs, so that the bonus has a gradient in them."""
+    return policy.square() / 3
+
+
 def our_update(cfg, policy, batch, divisors):
-    loss, stats = grpo_loss(policy, batch, divisors, cfg)
+    loss, stats = grpo_loss(policy, batch, divisors, cfg, entropy_of(policy))
     return loss.detach(), torch.autograd.grad(loss, policy)[0], mean_statistics(stats)
 
 
@@ -151,6 +182,42 @@ def test_masking_off_policy_sequences_matches_trl(loss_type):
     dropped = (gradients[0] != gradients[2]).any(dim=1)
     assert dropped.tolist() == [True] + [False] * (ROWS - 1)
     assert torch.equal(gradients[1], gradients[2])
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_the_entropy_bonus_matches_trl(loss_type):
+    cfg = config(loss_type=loss_type, beta=0.04, entropy_coef=0.07)
+    policy, batch = make_batch(torch.float64)
+    tokens = int(batch.mask.sum())
+    divisors = Divisors(num_rows=ROWS, num_tokens=tokens, rollout_tokens_per_update=tokens)
+    ours, trl = our_update(cfg, policy, batch, divisors), trl_update(cfg, policy, batch, [list(range(ROWS))], tokens, 1)
+    assert_close(ours[:2], trl[:2], rtol=1e-10, atol=1e-12)
+    assert ours[2]["policy_loss"] == pytest.approx(trl[2]["policy_loss"], rel=1e-10)
+    without = trl_update(config(loss_type=loss_type, beta=0.04), policy, batch, [list(range(ROWS))], tokens, 1)
+    assert (trl[1] - without[1]).norm() > 0.01
+
+
+@pytest.mark.parametrize("mode", CORRECTION_MODES)
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_a_corrected_sampler_matches_trl(loss_type, mode):
+    """With the mask of off-policy sequences, which asks how far the sampler is, not the trainer's old policy."""
+    policy, batch = make_batch(torch.float64)
+    noise = 0.4 * torch.randn(batch.mask.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    batch = replace(batch, sampling_logprobs=batch.old_logprobs + noise)
+    tokens = int(batch.mask.sum())
+    divisors = Divisors(num_rows=ROWS, num_tokens=tokens, rollout_tokens_per_update=tokens)
+    gradients = []
+    for bounds in ((None, 3.0), (0.8, 1.2)):
+        cfg = config(
+            loss_type=loss_type, beta=0.04, off_policy_mask_threshold=0.3, vllm_importance_sampling_mode=mode,
+            vllm_importance_sampling_correction=True, vllm_importance_sampling_clip_min=bounds[0],
+            vllm_importance_sampling_clip_max=bounds[1],
+        )  # fmt: skip
+        ours = our_update(cfg, policy, batch, divisors)
+        trl = trl_update(cfg, policy, batch, [list(range(ROWS))], tokens, 1)
+        assert_close(ours[:2], trl[:2], rtol=1e-10, atol=1e-12)
+        gradients.append(ours[1])
+    assert not torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("mini_batches", [1, 3])

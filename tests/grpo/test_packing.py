@@ -159,6 +159,25 @@ def test_loss_inputs_stand_at_their_tokens(layout, mask_truncated):
     assert not mask_truncated or dropped > 1, "the groups do hold completions that were cut off"
 
 
+@layouts
+def test_advantages_a_token_stand_at_their_tokens(layout):
+    """Of the group that has them; the tokens of the others have their completion's."""
+    groups = make_groups()
+    groups[1].token_advantages = [
+        [c + t / 10 for t in range(len(x.token_ids))] for c, x in enumerate(groups[1].completions)
+    ]
+    shapes = set()
+    for pack in pack_groups(groups, 25, PAD, layout=layout):
+        inputs = pack.loss_inputs
+        shapes.add(inputs.advantages.ndim)
+        for row, (g, c) in enumerate(pack.places):
+            count = len(groups[g].completions[c].token_ids)
+            tokens = groups[g].token_advantages[c] if g == 1 else [groups[g].advantages[c]] * count
+            found = inputs.advantages[row].expand(inputs.mask.shape[1])[:count]
+            assert found.tolist() == pytest.approx(tokens)
+    assert shapes == {1, 2}
+
+
 def test_log_probs_that_nobody_computed_stay_away():
     inputs = pack_groups(make_groups(with_logprobs=False), 10_000, PAD)[0].loss_inputs
     assert inputs.old_logprobs is None, "the loss takes the ratio as 1"

@@ -28,6 +28,7 @@ def group(number):
         totals=[0.1, 0.0],
         live=[True, False],
         advantages=[1 / 7, 0.0],
+        token_advantages=[[1 / 7, 1 / 3, -1 / 9], [0.0]] if number % 2 else None,
         teaches=bool(number % 2),
         old_logprobs=[[-0.1, -1 / 3, -1e-30], [-math.pi]],
     )

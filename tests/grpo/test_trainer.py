@@ -1,52 +1,82 @@
 """A whole training step against the paper in plain loops, against TRL's trainer, and what must not change it."""
 
 import copy
+import json
 import math
 
 import pytest
 import torch
-from references import scalar_advantages
+from references import scalar_advantages, scalar_correction, scalar_process_advantages
 from tiny import EOS, PAD, digits, metrics_of, tiny_config, tiny_dataset, tiny_model, tiny_tokenizer
 from transformers import TrainerCallback
 
-from grpo.rollouts import PromptStream
+from grpo.loss import CORRECTION_MODES
+from grpo.rollouts import Group, PromptStream
 from grpo.trainer import GRPOTrainer
-from rewards import RewardError
+from rewards import RewardError, StepRewards
 
 # ---------------------------------------------------------------- the paper in plain loops
 
 
-def token_logprobs(model, prompt_ids, token_ids, temperature=1.0):
-    """[T] log-probs in nats of a completion's tokens, by one unpadded forward pass."""
+def token_logprobs(model, prompt_ids, token_ids, temperature=1.0, kept_ids=None):
+    """[T] log-probs in nats of a completion's tokens, by one unpadded forward pass; kept_ids: among those alone."""
+    every = distributions(model, prompt_ids, token_ids, temperature)
+    logprobs = every[range(len(token_ids)), token_ids]
+    if kept_ids is None:
+        return logprobs
+    kept = [sum(row[v].exp() for v in ids if v >= 0) for row, ids in zip(every, kept_ids.tolist())]
+    return logprobs - torch.stack(kept).log()
+
+
+def distributions(model, prompt_ids, token_ids, temperature=1.0):
+    """[T, V] log-probs in nats of every token at each place of a completion."""
     logits = model(torch.tensor([prompt_ids + token_ids])).logits[0, len(prompt_ids) - 1 : -1]
-    return (logits / temperature).log_softmax(-1)[range(len(token_ids)), token_ids]
+    return (logits / temperature).log_softmax(-1)
 
 
-def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
+def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args, process=None, live=None):
     """DeepSeekMath eq. 3 and 4 over the first update of a rollout, a token at a time; models in float64.
 
     groups, rewards: those of the whole rollout, rewards as rows of floats or None. Updates take every n-th group.
+    process: by group, completion and token what is added to the advantage of the completion; live: where any reward,
+    of steps or of the whole, applies.
     """
-    live = [[r is not None for r in row] for row in rewards]
-    advantages = scalar_advantages([[r or 0.0 for r in row] for row in rewards], args.scale_rewards, live)
+    judged = [[r is not None for r in row] for row in rewards]
+    live = live or judged
+    numbers = [[r or 0.0 for r in row] for row in rewards]
+    advantages = scalar_advantages(numbers, args.scale_rewards, judged, baseline=args.advantage_baseline)
     high = args.epsilon if args.epsilon_high is None else args.epsilon_high
     update = range(0, len(groups), num_minibatches)
-    loss = 0.0
+    loss = bonus = 0.0
     for g, c in trained_completions(groups, live, update, args):
         prompt, tokens = groups[g].prompt_ids, groups[g].completions[c].token_ids
-        now, before, frozen = (token_logprobs(m, prompt, tokens, args.temperature) for m in (policy, old, reference))
+        kept = groups[g].completions[c].kept_ids
+        now, before, frozen = (
+            token_logprobs(m, prompt, tokens, args.temperature, kept) for m in (policy, old, reference)
+        )
         log_ratio = now - before.detach()
         if args.importance_sampling_level == "sequence":
             log_ratio = log_ratio.mean().expand(len(tokens))
+        weight = [1.0] * len(tokens)
+        if args.vllm_importance_sampling_correction:
+            sampled = groups[g].completions[c].logprobs
+            bounds = args.vllm_importance_sampling_clip_min, args.vllm_importance_sampling_clip_max
+            (weight,) = scalar_correction(
+                [before.tolist()], [sampled], [[True] * len(tokens)], args.vllm_importance_sampling_mode, *bounds
+            )
         row = 0.0
         for t in range(len(tokens)):
-            unclipped = log_ratio[t].exp() * advantages[g][c]
-            clipped = log_ratio[t].exp().clamp(1 - args.epsilon, 1 + high) * advantages[g][c]
-            row = row - (unclipped if unclipped.item() < clipped.item() else clipped)
+            advantage = advantages[g][c] + (process[g][c][t] if process else 0.0)
+            unclipped = log_ratio[t].exp() * advantage
+            clipped = log_ratio[t].exp().clamp(1 - args.epsilon, 1 + high) * advantage
+            row = row - weight[t] * (unclipped if unclipped.item() < clipped.item() else clipped)
             if args.beta:
                 log_ref = frozen[t].detach() - now[t]
                 row = row + args.beta * (log_ref.exp() - log_ref - 1)
         loss = loss + (row / len(tokens) if args.loss_type == "grpo" else row)
+        if args.entropy_coef:
+            every = distributions(policy, prompt, tokens, args.temperature)
+            bonus = bonus - args.entropy_coef * (every.exp() * every).sum()
     num_rows = sum(len(groups[g].completions) for g in update)
     return (
         loss
@@ -56,7 +86,7 @@ def paper_loss(policy, old, reference, groups, rewards, num_minibatches, args):
             "bnpo": num_trained_tokens(groups, live, update, args),
             "dapo": num_trained_tokens(groups, live, range(len(groups)), args) / num_minibatches,
         }[args.loss_type]
-    )
+    ) - bonus / num_trained_tokens(groups, live, update, args)
 
 
 def trained_completions(groups, live, update, args):
@@ -95,12 +125,16 @@ def relative_error(value, expected):
     return ((value - expected).norm() / expected.norm()).item()
 
 
-def step_with_moved_policy(trainer):
-    """One training_step whose reference, old and current policy all differ: (loss, gradient, the three models)."""
+def step_with_moved_policy(trainer, change=None):
+    """One training_step whose reference, old and current policy all differ: (loss, gradient, the three models).
+
+    change(groups) may alter what was sampled, before the update."""
     reference = exact(trainer.model)  # the frozen copy was made with the trainer
     old = nudged(trainer.model, seed=1)
     trainer.model.load_state_dict(old.state_dict())
     trainer.buffer.next()  # samples, scores, and keeps the log-probs of old and reference
+    if change is not None:
+        change(trainer.buffer.groups)
     policy = nudged(trainer.model, seed=2)
     trainer.model.load_state_dict(policy.state_dict())
     loss = trainer.training_step(trainer.model, {})
@@ -129,6 +163,11 @@ def constant(prompts, completions, **columns):
         ({"loss_type": "dr_grpo", "importance_sampling_level": "sequence", "temperature": 1.3}, digits),
         ({"loss_type": "dapo", "beta": 0.2, "mask_truncated_completions": True}, sometimes_none),
         ({"loss_type": "bnpo", "beta": 0.3}, constant),
+        ({"loss_type": "grpo", "advantage_baseline": "leave_one_out", "scale_rewards": "none"}, sometimes_none),
+        ({"loss_type": "grpo", "entropy_coef": 0.3, "temperature": 0.7}, sometimes_none),
+        ({"beta": 0.1, "temperature": 0.7, "keep_sampling_mask": True, "top_k": 5, "top_p": 0.8}, digits),
+        ({"entropy_coef": 0.1, "keep_sampling_mask": True, "top_k": 3, "share_prompts": False}, digits),
+        ({"loss_type": "dapo", "entropy_coef": 0.3}, constant),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
 )
@@ -143,6 +182,107 @@ def test_a_step_is_the_paper_s_formula(make_trainer, settings, reward):
     assert gradient_of(policy).norm() > 1e-3
     assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
     assert relative_error(gradient, gradient_of(policy)) < 1e-4
+
+
+def halves(prompts, completions, completion_ids, **columns):
+    """A step every third token and at the end, worth more the larger its last token is; none after an odd start."""
+
+    def judged(ids):
+        ends = sorted({*range(2, len(ids), 3), len(ids) - 1})
+        return None if ids[0] % 2 else StepRewards(ends, [ids[end] / 10 for end in ends])
+
+    return [judged(ids) for ids in completion_ids]
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+@pytest.mark.parametrize("outcome", [[digits], [sometimes_none], []], ids=["digits", "sometimes_none", "alone"])
+def test_rewards_of_steps_are_the_paper_s_process_supervision(make_trainer, outcome, loss_type):
+    weights = [1.0] * len(outcome) + [0.4]
+    trainer = make_trainer(
+        rewards=[*outcome, halves], reward_weights=weights, num_iterations=2, beta=0.1, loss_type=loss_type,
+        max_tokens_per_pack=30,
+    )  # fmt: skip
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer)
+    groups = trainer.buffer.groups
+    process, rewards, live = [], [], []
+    for group in groups:
+        ids = [c.token_ids for c in group.completions]
+        judged = halves([None] * 4, group.texts, completion_ids=ids)
+        steps = [(some.ends, some.rewards) if some else ((), ()) for some in judged]
+        values = scalar_process_advantages(steps, [len(row) for row in ids])
+        process.append([[0.4 * value for value in row] for row in values])
+        rewards.append(outcome[0]([None] * 4, group.texts, completion_ids=ids) if outcome else [None] * 4)
+        live.append([reward is not None or some is not None for reward, some in zip(rewards[-1], judged)])
+        assert group.live == live[-1]
+        assert group.rewards["halves"] == [some and sum(some.rewards) / len(some.rewards) for some in judged]
+        assert Group.from_json(json.loads(json.dumps(group.to_json()))).token_advantages == group.token_advantages
+    expected = paper_loss(
+        policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args, process, live
+    )
+    expected.backward()
+    assert any(value for group in process for row in group for value in row)
+    assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert relative_error(gradient, gradient_of(policy)) < 1e-4
+
+
+@pytest.mark.parametrize("mode", CORRECTION_MODES)
+def test_a_sampler_that_differs_is_corrected_for(make_trainer, mode):
+    """Its log-probs are moved after sampling, so that they are no longer the trainer's."""
+    trainer = make_trainer(
+        num_iterations=2, beta=0.1, max_tokens_per_pack=30, vllm_importance_sampling_correction=True,
+        vllm_importance_sampling_mode=mode, vllm_importance_sampling_clip_min=0.5,
+        vllm_importance_sampling_clip_max=1.3,
+    )  # fmt: skip
+    noise = torch.Generator().manual_seed(7)
+
+    def change(groups):
+        for completion in (c for group in groups for c in group.completions):
+            drift = 0.3 * torch.randn(len(completion.logprobs), generator=noise)
+            completion.logprobs[:] = (torch.tensor(completion.logprobs) + drift).tolist()
+
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer, change)
+    groups = trainer.buffer.groups
+    rewards = [digits(None, group.texts) for group in groups]
+    expected = paper_loss(policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert relative_error(gradient, gradient_of(policy)) < 1e-4
+    assert trainer._sums["sampling/sampling_logp_difference/mean"] > 0.1
+
+
+def test_the_sampler_is_corrected_for_where_it_computes_otherwise(make_trainer):
+    """Of itself under mixed precision; with a sampler that is the trainer's equal the log-probs agree."""
+    cases = {
+        "plain": {},
+        "asked": {"vllm_importance_sampling_correction": True},
+        "mixed": {"bf16": True},
+        "declined": {"bf16": True, "vllm_importance_sampling_correction": False},
+    }
+    groups, difference = None, {}
+    for name, settings in cases.items():
+        _, trainer = one_sgd_step(make_trainer, name, groups, **settings)
+        groups = groups or trainer.buffer.groups
+        difference[name] = metrics_of(trainer)[0].get("sampling/sampling_logp_difference/mean")
+        assert trainer.loss_config.vllm_importance_sampling_correction is (name in ("asked", "mixed"))
+    assert difference["plain"] is difference["declined"] is None
+    assert difference["asked"] < 1e-5 < 1e-3 < difference["mixed"] < 0.1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_cut_distribution_is_compared_as_it_was_sampled(make_trainer, kept):
+    """With the mask the log-probs are those of what sampling chose from: of few tokens, so larger ones."""
+    trainer = make_trainer(
+        max_steps=2, num_iterations=2, top_k=3, keep_sampling_mask=kept, vllm_importance_sampling_correction=True
+    )
+    start = exact(trainer.model)
+    trainer.train()
+    lines = metrics_of(trainer)
+    assert lines[0]["ratio/mean"] == pytest.approx(1, abs=1e-6)
+    assert lines[0]["sampling/sampling_logp_difference/mean"] < 1e-5, "the sampler means the same distribution"
+    for group in trainer.buffer.groups:
+        for c in range(len(group.completions)):
+            whole = torch.tensor(logprobs_of(start, group, c, 1.0))
+            assert (torch.tensor(group.old_logprobs[c]) > whole + 1e-3).all() == kept
 
 
 def test_the_clip_cases_do_clip(make_trainer):
@@ -496,6 +636,27 @@ def test_bf16_mixed_precision_is_close(make_trainer):
     half, mixed = one_sgd_step(make_trainer, "half", groups=trainer.buffer.groups, bf16=True)
     assert all(p.dtype == torch.float32 for p in mixed.model.parameters()), "the weights stay in float32"
     assert 1e-4 < relative_error(half, full) < 0.1, "bfloat16 was used, and it rounds"
+
+
+@pytest.mark.parametrize("cast", [False, True])
+def test_the_head_is_computed_in_float32_on_request(make_trainer, cast):
+    """Of both models: the log-probs are those of a float32 projection of the layers' bfloat16 output."""
+    _, full = one_sgd_step(make_trainer, "full")
+    settings = {"bf16": True, "beta": 0.1, "temperature": 0.7, "cast_lm_head_to_fp32": cast}
+    _, trainer = one_sgd_step(make_trainer, "half", full.buffer.groups, **settings)
+    groups = trainer.buffer.groups
+    for model, name in ((trainer.model, "old_logprobs"), (trainer.reference, "ref_logprobs")):
+        seen = []
+        hook = model.model.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].last_hidden_state))
+        trainer.keep_logprobs(model, groups, name)
+        hook.remove()
+        errors = []
+        for pack, hidden in zip(trainer.pack_all(groups), seen, strict=True):
+            logprobs = (hidden.float() @ model.lm_head.weight.T / 0.7).log_softmax(-1)
+            exact_ones = pack.by_completion(logprobs.gather(-1, pack.labels.clamp(min=0)[..., None])[..., 0])
+            for (g, c), row, scored in zip(pack.places, exact_ones, pack.scored):
+                errors.append((torch.tensor(getattr(groups[g], name)[c]) - row[scored]).abs().max().item())
+        assert (max(errors) < 1e-5) == cast
 
 
 def test_training_raises_the_reward(make_trainer):
