@@ -84,6 +84,33 @@ class GRPOConfig(TrainingArguments):
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
     min_p: float | None = field(default=None, metadata={"help": "Keep tokens above this share of the likeliest one."})
 
+    use_vllm: bool = field(default=False, metadata={"help": "Sample with vLLM: docs/engine.md."})
+    vllm_mode: str = field(
+        default="colocate",
+        metadata={"help": "'colocate': in the trainer's processes, on their GPUs. 'server': a running `vllm serve`."},
+    )
+    vllm_model_impl: str = field(
+        default="vllm", metadata={"help": "'vllm' or 'transformers': whose code of the model vLLM runs."}
+    )
+    vllm_enable_sleep_mode: bool = field(
+        default=False, metadata={"help": "Colocated: free vLLM's memory between rollouts, at the price of waking it."}
+    )
+    vllm_server_base_url: str | None = field(
+        default=None, metadata={"help": "The server's URL, e.g. http://localhost:8000; None: host and port."}
+    )
+    vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "Host of the server."})
+    vllm_server_port: int = field(default=8000, metadata={"help": "Port of the server."})
+    vllm_server_timeout: float = field(default=240.0, metadata={"help": "Seconds to wait for the server to be up."})
+    vllm_group_port: int = field(default=51216, metadata={"help": "Port over which the server gets the weights."})
+    vllm_gpu_memory_utilization: float = field(
+        default=0.3, metadata={"help": "Colocated: share of a GPU's memory that vLLM takes."}
+    )
+    vllm_max_model_length: int | None = field(
+        default=None,
+        metadata={"help": "Colocated: tokens of prompt and completion. None: what the data needs (TRL: the model's)."},
+    )
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "Colocated: GPUs that one engine spans."})
+
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
     )
@@ -173,6 +200,12 @@ class GRPOConfig(TrainingArguments):
             )
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
+        if self.vllm_mode not in ("colocate", "server"):
+            raise ValueError(f"vllm_mode must be 'colocate' or 'server', got {self.vllm_mode!r}")
+        if not 0 < self.vllm_gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"vllm_gpu_memory_utilization must lie in (0, 1], got {self.vllm_gpu_memory_utilization}; TRL uses 0.3"
+            )
         if self.on_reward_error not in ("stop", "mask"):
             raise ValueError(f"on_reward_error must be 'stop' or 'mask', got {self.on_reward_error!r}")
         for name, least in {
@@ -180,6 +213,7 @@ class GRPOConfig(TrainingArguments):
             "max_tokens_per_pack": 1,
             "ref_model_sync_steps": 1,
             "max_sampling_rows": 1,
+            "vllm_tensor_parallel_size": 1,
         }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
