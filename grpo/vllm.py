@@ -134,7 +134,7 @@ class VLLMSampler:
             return self._on_server(jobs, config)
         if not self.collective:
             return self._in_process(jobs)
-        everyone, start = _gather(jobs)
+        everyone, start = self._gather(jobs)
         groups = self._in_process_together(everyone)
         return groups[start : start + len(jobs)]
 
@@ -179,7 +179,7 @@ class VLLMSampler:
         """All ranks' prompts by the main process, a request a prompt. In one request they would share their seed and so
         their random numbers."""
         generation, accelerator = self.generation, self.generation.accelerator
-        everyone, start = _gather(jobs) if self.collective else (list(jobs), 0)
+        everyone, start = self._gather(jobs) if self.collective else (list(jobs), 0)
         groups: list[Any] = []
         if accelerator.is_main_process:
             with ThreadPoolExecutor(max_workers=SERVER_REQUESTS) as pool:
@@ -206,6 +206,12 @@ class VLLMSampler:
         )
         rows = _rows(answer["completion_ids"], answer["logprobs"], answer["logprob_token_ids"])
         return rows * count if greedy else rows
+
+    def _gather(self, jobs: Sequence[Job]) -> tuple[list[Job], int]:
+        """Every rank's jobs in the order of ranks, and where this rank's begin."""
+        shares = gather_object([list(jobs)])
+        rank = self.generation.accelerator.process_index
+        return [job for share in shares for job in share], sum(len(share) for share in shares[:rank])
 
     # ------------------------------------------------------------------ weights
 
@@ -281,13 +287,6 @@ def _rows(tokens: Sequence, logprobs: Sequence, logprob_ids: Sequence) -> list[R
         sampled = [dict(zip(n, v))[token] for token, v, n in zip(ids, values, names)]
         rows.append((list(ids), [math.nan if value is None else value for value in sampled]))
     return rows
-
-
-def _gather(jobs: Sequence[Job]) -> tuple[list[Job], int]:
-    """Every rank's jobs in the order of ranks, and where this rank's begin."""
-    shares = gather_object([list(jobs)])
-    rank = torch.distributed.get_rank()
-    return [job for share in shares for job in share], sum(len(share) for share in shares[:rank])
 
 
 def _one_seed(seeds: Sequence[int]) -> int:
@@ -373,7 +372,7 @@ def start_generation(
     # By itself vLLM takes bfloat16 for a float32 model. We hand it token ids, so it needs no tokenizer in the folder.
     engine = {"dtype": str(dtype).removeprefix("torch."), "skip_tokenizer_init": True}
     with _random_states_kept(accelerator.device), _engine_settings(vllm_generation, engine):
-        return vllm_generation.VLLMGeneration(
+        generation = vllm_generation.VLLMGeneration(
             model=policy,
             accelerator=accelerator,
             processing_class=tokenizer,
@@ -390,6 +389,18 @@ def start_generation(
             enable_sleep_mode=args.vllm_enable_sleep_mode,
             model_impl=args.vllm_model_impl,
             logprobs=0,
+        )
+    if args.vllm_mode == "server" and accelerator.is_main_process:
+        _check_server(generation.vllm_client)
+    return generation
+
+
+def _check_server(client: Any) -> None:
+    mode = client.get_server_info()["model_config"]["logprobs_mode"]
+    if mode != "processed_logprobs":
+        raise ValueError(
+            f"the vLLM server at {client.base_url} gives {mode}, which leave the temperature out; restart it with "
+            "--logprobs-mode processed_logprobs"
         )
 
 

@@ -3,10 +3,14 @@ the real one, where vLLM is installed."""
 
 import copy
 import importlib.util
+import json
 import math
+import os
 import random
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +27,8 @@ from grpo.vllm import MOST_DIFFERENCE, VLLMSampler, check_vllm
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11], [13]]
 SEEDS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
 CONFIG = SamplingConfig(max_new_tokens=10)
+ROOT = Path(__file__).parents[2]
+VLLM_RUN = Path(__file__).with_name("vllm_run.py")
 
 
 class Engine:
@@ -32,7 +38,7 @@ class Engine:
     def __init__(self, model, mode="colocate", max_model_length=None, names=lambda name: True):
         self.model, self.mode, self.max_model_length, self.names = model, mode, max_model_length, names
         self.accelerator = Accelerator(cpu=True)
-        self.tensor_parallel_size = 1
+        self.tensor_parallel_size = self.accelerator.num_processes
         self.weights = copy.deepcopy(model)
         self.vllm_client = types.SimpleNamespace(generate=self.answer)
         self.llm = types.SimpleNamespace(
@@ -347,6 +353,24 @@ def test_held_out_measurement(sampler):
     assert all(sample["greedy_correct"] for sample in samples)
 
 
+def test_ranks_sample_together(tmp_path):
+    """Two processes with 2 prompts and none, then 1 and 2: by the server, and by an engine that spans both."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", VLLM_RUN],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=200, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    for mode in ("server", "colocate"):
+        first, second = (json.loads((tmp_path / f"{mode}-{rank}.json").read_text()) for rank in (0, 1))
+        assert first["sizes"] == [[4, 4], [4]]
+        assert second["sizes"] == [[], [2, 4]]
+        assert max(first["differences"] + second["differences"]) < 1e-4
+        assert first["draws"] == second["draws"], "ranks of one engine draw the same numbers"
+        assert first["measured"] == 2
+        assert second["measured"] == 0
+
+
 # ---------------------------------------------------------------- before it starts
 
 
@@ -388,6 +412,15 @@ def test_an_engine_spans_a_divisor_of_the_ranks(tmp_path, installed):
 def test_a_server_needs_a_gpu_for_the_weights(tmp_path, installed):
     with pytest.raises(ValueError, match=r"vllm_mode server sends the weights from GPU to GPU .* trains on cpu"):
         check_vllm(tiny_config(tmp_path, use_vllm=True, vllm_mode="server"), "Qwen/Qwen2.5-1.5B")
+
+
+def test_a_server_must_give_logprobs_at_the_temperature():
+    info = {"model_config": {"logprobs_mode": "raw_logprobs"}}
+    client = types.SimpleNamespace(base_url="http://here:8000", get_server_info=lambda: info)
+    with pytest.raises(ValueError, match=r"http://here:8000 gives raw_logprobs, .* --logprobs-mode processed_logprobs"):
+        grpo.vllm._check_server(client)
+    info["model_config"]["logprobs_mode"] = "processed_logprobs"
+    grpo.vllm._check_server(client)
 
 
 @pytest.mark.parametrize(
