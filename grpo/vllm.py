@@ -92,8 +92,7 @@ class VLLMSampler:
         if not any(seeds) and not self.collective:
             return [[] for _ in seeds]
         self._check_lengths(prompt_ids, config)
-        version = id(self.policy), self.step(), sum(parameter._version for parameter in self.policy.parameters())
-        stale = version != self._synced
+        stale = self._synced != self._version()
         if stale:
             self._synced = None  # a sync that breaks off is done again
             self._sync()
@@ -101,7 +100,7 @@ class VLLMSampler:
         groups = self._generate(jobs, config)
         if stale:
             self._check_weights(jobs, groups, config)
-            self._synced = version
+            self._synced = self._version()  # read again: to merge an adapter for the sync writes to parameters
         if on_progress:
             total = sum(map(len, seeds))
             on_progress(total, total)
@@ -214,6 +213,9 @@ class VLLMSampler:
         return [job for share in shares for job in share], sum(len(share) for share in shares[:rank])
 
     # ------------------------------------------------------------------ weights
+
+    def _version(self) -> tuple[int, int, int]:
+        return id(self.policy), self.step(), sum(parameter._version for parameter in self.policy.parameters())
 
     def _sync(self) -> None:
         self.generation.model = self.policy

@@ -260,9 +260,9 @@ def test_weights_are_sent_when_they_changed_and_at_no_other_time(sampler):
 
 def test_a_step_counts_as_a_change():
     """Sharded parameters may change without their counters."""
-    steps = iter([0, 0, 1, 1])
-    sampler = make(step=lambda: next(steps))
-    for sent in (1, 1, 2, 2):
+    step = 0
+    sampler = make(step=lambda: step)
+    for step, sent in ((0, 1), (0, 1), (1, 2), (1, 2)):  # noqa: B007
         sampler.sample(PROMPTS, SEEDS, CONFIG)
         assert len(sampler.generation.loaded) == sent
 
@@ -275,6 +275,22 @@ def test_a_tied_head_is_sent_by_name_on_a_cpu():
     untied = make(tiny_model(tie_word_embeddings=False))
     untied.sample(PROMPTS, SEEDS, CONFIG)
     assert untied.generation.loaded[0].count("lm_head.weight") == 1
+
+
+def test_an_adapter_that_is_merged_for_the_sync_is_no_change():
+    sampler = make()
+    reload = sampler.generation.reload_weights
+    runner = sampler.generation.llm.llm_engine.model_executor.driver_worker.model_runner
+
+    def merging(weights_iterator):
+        reload(weights_iterator)
+        with torch.no_grad():
+            next(sampler.policy.parameters()).add_(0.0)
+
+    runner.reload_weights = merging
+    for _ in range(3):
+        sampler.sample(PROMPTS, SEEDS, CONFIG)
+    assert len(sampler.generation.loaded) == 1
 
 
 @pytest.mark.parametrize("config", [CONFIG, SamplingConfig(max_new_tokens=10, temperature=0.6, top_p=0.95)])
