@@ -96,6 +96,33 @@ class GRPOConfig(TrainingArguments):
         },
     )
 
+    use_vllm: bool = field(default=False, metadata={"help": "Sample with vLLM: docs/engine.md."})
+    vllm_mode: str = field(
+        default="colocate",
+        metadata={"help": "'colocate': in the trainer's processes, on their GPUs. 'server': a running `vllm serve`."},
+    )
+    vllm_model_impl: str = field(
+        default="vllm", metadata={"help": "'vllm' or 'transformers': whose code of the model vLLM runs."}
+    )
+    vllm_enable_sleep_mode: bool = field(
+        default=False, metadata={"help": "Colocated: free vLLM's memory between rollouts, at the price of waking it."}
+    )
+    vllm_server_base_url: str | None = field(
+        default=None, metadata={"help": "The server's URL, e.g. http://localhost:8000; None: host and port."}
+    )
+    vllm_server_host: str = field(default="0.0.0.0", metadata={"help": "Host of the server."})
+    vllm_server_port: int = field(default=8000, metadata={"help": "Port of the server."})
+    vllm_server_timeout: float = field(default=240.0, metadata={"help": "Seconds to wait for the server to be up."})
+    vllm_group_port: int = field(default=51216, metadata={"help": "Port over which the server gets the weights."})
+    vllm_gpu_memory_utilization: float = field(
+        default=0.3, metadata={"help": "Colocated: share of a GPU's memory that vLLM takes."}
+    )
+    vllm_max_model_length: int | None = field(
+        default=None,
+        metadata={"help": "Colocated: tokens of prompt and completion. None: what the data needs (TRL: the model's)."},
+    )
+    vllm_tensor_parallel_size: int = field(default=1, metadata={"help": "Colocated: GPUs that one engine spans."})
+
     reward_weights: list[float] | None = field(
         default=None, metadata={"help": "One weight a reward function, in their order; None weighs each 1."}
     )
@@ -128,8 +155,8 @@ class GRPOConfig(TrainingArguments):
     vllm_importance_sampling_correction: bool | None = field(
         default=None,
         metadata={
-            "help": "Weigh tokens by trainer / sampler, with any sampler. None: on with use_vllm, and under mixed "
-            "precision, where the sampler computes in another dtype than the trainer (TRL: on, with vLLM alone)."
+            "help": "Weigh tokens by trainer / sampler, with any sampler. None: on with use_vllm (TRL: on, and with "
+            "vLLM alone)."
         },
     )
     vllm_importance_sampling_mode: str = field(
@@ -196,6 +223,8 @@ class GRPOConfig(TrainingArguments):
         if self.ddp_broadcast_buffers is None:
             # A broadcast goes with a forward pass, and ranks may make different numbers of those.
             self.ddp_broadcast_buffers = False
+        if self.vllm_importance_sampling_correction is None:
+            self.vllm_importance_sampling_correction = self.use_vllm
         if isinstance(self.scale_rewards, bool):  # as in TRL
             self.scale_rewards = "group" if self.scale_rewards else "none"
         super().__post_init__()
@@ -212,6 +241,12 @@ class GRPOConfig(TrainingArguments):
             raise ValueError(f"scale_rewards must be 'group', 'batch' or 'none', got {self.scale_rewards!r}")
         if self.advantage_baseline not in BASELINES:
             raise ValueError(f"advantage_baseline must be 'group' or 'leave_one_out', got {self.advantage_baseline!r}")
+        if self.vllm_mode not in ("colocate", "server"):
+            raise ValueError(f"vllm_mode must be 'colocate' or 'server', got {self.vllm_mode!r}")
+        if not 0 < self.vllm_gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"vllm_gpu_memory_utilization must lie in (0, 1], got {self.vllm_gpu_memory_utilization}; TRL uses 0.3"
+            )
         if self.on_reward_error not in ("stop", "mask"):
             raise ValueError(f"on_reward_error must be 'stop' or 'mask', got {self.on_reward_error!r}")
         for name, least in {
@@ -219,6 +254,7 @@ class GRPOConfig(TrainingArguments):
             "max_tokens_per_pack": 1,
             "ref_model_sync_steps": 1,
             "max_sampling_rows": 1,
+            "vllm_tensor_parallel_size": 1,
         }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")

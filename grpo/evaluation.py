@@ -18,6 +18,7 @@ from grpo.loading import encode_prompt
 from grpo.rollouts import PromptStream
 from grpo.sampling import Completion, Sampler, SamplingConfig
 from grpo.statistics import paired_gain_ci, summarize, summarize_by
+from grpo.vllm import VLLMSampler
 
 Reward = Callable[..., Sequence[float | None]]
 
@@ -52,7 +53,7 @@ class Protocol:
 
 
 def evaluate_policy(
-    sampler: Sampler,
+    sampler: Sampler | VLLMSampler,
     tokenizer: PreTrainedTokenizerBase,
     problems: Dataset,
     judge: Judge,

@@ -198,7 +198,7 @@ class Sampler:
         if self.copy is not None:
             self.copy.refresh()
         sample = self._sample_padded if self.reason else self._sample_rows
-        with _evaluating(self.model):
+        with evaluating(self.model):
             return sample(prompt_ids, seeds, config, max_rows, on_progress)
 
     def release(self) -> None:
@@ -376,7 +376,7 @@ def _batches(sizes: Sequence[int], max_rows: int) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
     """Dropout off; gradient checkpointing too, which acts in training mode alone."""
     training = model.training
     model.eval()

@@ -7,7 +7,6 @@ bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, a
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
@@ -46,6 +45,7 @@ from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
 from grpo.sampling import Sampler, SamplingConfig
+from grpo.vllm import VLLMSampler, check_vllm, start_generation
 from rewards import RewardFunction, StepRewards, reward_name, score_all, score_later
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class GRPOTrainer(Trainer):
         optimizers: tuple = (None, None),
         peft_config: Any = None,
     ):
+        if args.use_vllm:
+            check_vllm(args, model)
         tokenizer = processing_class or load_tokenizer(model if isinstance(model, str) else model.name_or_path)
         check_tokenizer(tokenizer)
         policy = load_policy(model, args)
@@ -128,11 +130,11 @@ class GRPOTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        correction = self.corrects_sampling()
-        self.loss_config = dataclasses.replace(args.loss_config, vllm_importance_sampling_correction=correction)
+        self.loss_config = args.loss_config
         self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None, segments)
         self.max_tokens_per_pack = args.max_tokens_per_pack
         self._sampler: Sampler | None = None
+        self._vllm_sampler: VLLMSampler | None = None
         compiled = [model for model in (policy, self.reference) if model is not None and args.compile_layers]
         self.compiled_layers = [CompiledLayers(model) for model in compiled]
         if self.reference is not None:
@@ -147,6 +149,8 @@ class GRPOTrainer(Trainer):
             self.plan = args.plan_rollouts(self.accelerator.num_processes)
             self.stream = PromptStream(len(train_dataset), args.num_generations, args.seed, args.shuffle_dataset)
             self.buffer = RolloutBuffer(self.plan, self.next_rollout)
+        if args.use_vllm:
+            _ = self.sampler  # its engine starts here, where all ranks are
 
     # ------------------------------------------------------------------ one step
 
@@ -355,13 +359,6 @@ class GRPOTrainer(Trainer):
         packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout, correction)
         return packs or [empty_pack(pad, device, self.layout)]
 
-    def corrects_sampling(self) -> bool:
-        """Whether the loss corrects for the sampler's numbers: as asked, else where they are not the trainer's."""
-        if self.args.vllm_importance_sampling_correction is not None:
-            return self.args.vllm_importance_sampling_correction
-        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
-        return getattr(self.args, "use_vllm", False) or mixed not in (None, self.model.dtype)
-
     def learns_from(self, group: Group) -> bool:
         """False for a group without any gradient: equal rewards, and neither a KL nor an entropy bonus."""
         others = self.loss_config.beta > 0 or self.loss_config.entropy_coef != 0
@@ -394,9 +391,12 @@ class GRPOTrainer(Trainer):
     # ------------------------------------------------------------------ what Trainer asks
 
     @property
-    def sampler(self) -> Sampler:
-        """Over the bare model, so that sampling never meets a wrapper; under mixed precision over a copy of it."""
+    def sampler(self) -> Sampler | VLLMSampler:
+        """Over the bare model, so that sampling never meets a wrapper; under mixed precision over a copy of it. With
+        `use_vllm` an engine that gets its weights."""
         model = self.accelerator.unwrap_model(self.model_wrapped, keep_torch_compile=False)
+        if self.args.use_vllm:
+            return self._over_vllm(model)
         if self._sampler is None or self._sampler.policy is not model:
             dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
             self._sampler = Sampler(
@@ -407,6 +407,17 @@ class GRPOTrainer(Trainer):
                 compiled=self.args.compile_layers,
             )
         return self._sampler
+
+    def _over_vllm(self, model: PreTrainedModel) -> VLLMSampler:
+        tokenizer = self.processing_class
+        if self._vllm_sampler is None:
+            datasets = [self.train_dataset, self.eval_dataset]
+            generation = start_generation(self.args, model, self.accelerator, tokenizer, datasets)
+            self._vllm_sampler = VLLMSampler(
+                generation, model, stop_tokens(model, tokenizer), step=lambda: self.state.global_step
+            )
+        self._vllm_sampler.policy = model
+        return self._vllm_sampler
 
     def prompt_ids(self, prompt: str | list[dict]) -> list[int]:
         return encode_prompt(self.processing_class, prompt)

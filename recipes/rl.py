@@ -246,7 +246,9 @@ class Measured:
             self._measure("trained", "after")
 
     def _measure(self, side: str, kind: str) -> None:
-        if self.test is None or not self.trainer.accelerator.is_main_process:
+        main_process = self.trainer.accelerator.is_main_process
+        together = getattr(self.trainer.sampler, "collective", False)  # it takes every rank to sample
+        if self.test is None or not (main_process or together):
             self.trainer.accelerator.wait_for_everyone()
             return
         started, trainer = time.monotonic(), self.trainer
@@ -257,11 +259,14 @@ class Measured:
             samples = evaluate_policy(
                 trainer.sampler,
                 trainer.processing_class,
-                self.test,
+                self.test if main_process else self.test.select([]),
                 JUDGE,
                 self.protocol,
                 trainer.args.max_sampling_rows,
             )
+        if not main_process:
+            trainer.accelerator.wait_for_everyone()
+            return
         self.samples[side] = samples
         settings = {"model": self.recipe.model_name_or_path, f"{side}_seconds": time.monotonic() - started}
         self.run.write_json("eval.json", evaluation_report(self.samples, self.protocol, settings))

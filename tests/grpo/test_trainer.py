@@ -251,20 +251,19 @@ def test_a_sampler_that_differs_is_corrected_for(make_trainer, mode):
 
 
 def test_the_sampler_is_corrected_for_where_it_computes_otherwise(make_trainer):
-    """Of itself under mixed precision; with a sampler that is the trainer's equal the log-probs agree."""
+    """Where that is asked for; with a sampler that is the trainer's equal the log-probs agree."""
     cases = {
         "plain": {},
         "asked": {"vllm_importance_sampling_correction": True},
-        "mixed": {"bf16": True},
-        "declined": {"bf16": True, "vllm_importance_sampling_correction": False},
+        "mixed": {"bf16": True, "vllm_importance_sampling_correction": True},
     }
     groups, difference = None, {}
     for name, settings in cases.items():
         _, trainer = one_sgd_step(make_trainer, name, groups, **settings)
         groups = groups or trainer.buffer.groups
         difference[name] = metrics_of(trainer)[0].get("sampling/sampling_logp_difference/mean")
-        assert trainer.loss_config.vllm_importance_sampling_correction is (name in ("asked", "mixed"))
-    assert difference["plain"] is difference["declined"] is None
+        assert trainer.loss_config.vllm_importance_sampling_correction is (name != "plain")
+    assert difference["plain"] is None
     assert difference["asked"] < 1e-5 < 1e-3 < difference["mixed"] < 0.1
 
 
