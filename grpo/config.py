@@ -83,6 +83,21 @@ class GRPOConfig(TrainingArguments):
     shuffle_dataset: bool = field(default=True, metadata={"help": "Draw the prompts in a new order every epoch."})
     max_sampling_rows: int = field(default=512, metadata={"help": "Completions that decode at once on one device."})
 
+    rollouts_ahead: bool = field(
+        default=False,
+        metadata={
+            "help": "Sample the next rollout while this one trains: one rollout off-policy, with ratios to the policy "
+            "that sampled. Takes a copy of the weights."
+        },
+    )
+    refill_prompts: int = field(
+        default=0,
+        metadata={
+            "help": "Prompts that a rollout samples more at most, in place of groups that teach nothing (DAPO's "
+            "dynamic sampling)."
+        },
+    )
+
     temperature: float = field(default=1.0, metadata={"help": "Sampling temperature; log-probs are divided by it too."})
     top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; 1 keeps every token."})
     top_k: int = field(default=0, metadata={"help": "Keep the k likeliest tokens; 0 keeps all."})
@@ -258,6 +273,12 @@ class GRPOConfig(TrainingArguments):
         }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
+        if self.refill_prompts < 0:
+            raise ValueError(f"refill_prompts must be 0 (off) or more prompts a rollout, got {self.refill_prompts}")
+        if self.rollouts_ahead and self.use_vllm:
+            raise ValueError(
+                "rollouts_ahead samples from a copy of the weights in this process, and use_vllm with vLLM's; set one"
+            )
         if self.generation_batch_size is not None and self.steps_per_generation is not None:
             raise ValueError(
                 "give generation_batch_size or steps_per_generation, not both: each follows from the other"

@@ -72,6 +72,8 @@ class Pack:
     scored: Tensor
     """[B, T] bool, True where there is a token."""
     loss_inputs: LossInputs
+    num_tokens: int
+    """Positions that are no padding."""
     places: list[tuple[int, int]]
     """For each of the B completions, which group and which completion of the given groups it is."""
     kept_ids: Tensor | None = None
@@ -231,6 +233,7 @@ class _PackMaker:
             where=where.to(self.device),
             scored=scored.to(self.device),
             loss_inputs=loss_inputs,
+            num_tokens=sum(map(_width, rows)),
             places=places,
             kept_ids=self._kept_ids(places, starts, shape),
         )

@@ -7,9 +7,12 @@ between two updates on one rollout.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -29,6 +32,10 @@ class Group:
     prompt_ids: list[int]
     completions: list[Completion]
     texts: list[str]
+    number: int = 0
+    """Its place in the prompt stream."""
+    part: int = 0
+    """Which mini-batch of its rollout it belongs to."""
     rewards: dict[str, list[float | None]] = field(default_factory=dict)
     """By reward function; None where it does not apply, the mean where it judged steps."""
     steps: dict[str, list[StepRewards | None]] = field(default_factory=dict)
@@ -54,8 +61,7 @@ class Group:
         return [None if some else reward for reward, some in zip(self.rewards[name], steps)]
 
     def to_json(self) -> dict[str, Any]:
-        # Left out: any objects, already shown; and what the advantages were made of.
-        saved = asdict(self) | {"extra": {}, "steps": {}}
+        saved = asdict(self) | {"extra": {}}  # any objects, and already shown
         for completion in saved["completions"]:
             if completion["kept_ids"] is not None:
                 completion["kept_ids"] = completion["kept_ids"].tolist()
@@ -68,7 +74,11 @@ class Group:
             kept = completion.get("kept_ids")
             kept = None if kept is None else torch.tensor(kept, dtype=torch.int32)
             completions.append(Completion(**completion | {"kept_ids": kept}))
-        return cls(**saved | {"completions": completions})
+        steps = {
+            name: [None if one is None else StepRewards(**one) for one in given]
+            for name, given in saved["steps"].items()
+        }
+        return cls(**saved | {"completions": completions, "steps": steps})
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class Draw:
 
     index: int
     seeds: list[int]
+    number: int = 0
+    """Its place in the stream."""
 
 
 class PromptStream:
@@ -101,6 +113,7 @@ class PromptStream:
         return Draw(
             index=self._order(epoch)[place],
             seeds=[_seed(self.seed, number, completion) for completion in range(self.num_generations)],
+            number=number,
         )
 
     def _order(self, epoch: int) -> Sequence[int]:
@@ -149,7 +162,7 @@ class RolloutBuffer:
         if self.used == self.plan.num_updates:
             self.groups, self.used = self.fill(), 0
         part = self.used % self.plan.num_minibatches
-        return self.groups[part :: self.plan.num_minibatches]
+        return [group for group in self.groups if group.part == part]
 
     def advance(self) -> None:
         self.used += 1
@@ -171,3 +184,75 @@ class RolloutBuffer:
             )
         self.used = state["used"]
         self.groups = [Group.from_json(group) for group in state["groups"]]
+
+
+@dataclass
+class RolloutClock:
+    """What making a rollout took, in seconds, and how many prompts it took beyond the planned."""
+
+    sampling_seconds: float = 0.0
+    waiting_seconds: float = 0.0
+    """Those of sampling that the step had to wait for."""
+    scoring_seconds: float = 0.0
+    refilled: int = 0
+
+
+class RolloutAhead:
+    """A rank's share of the next rollout, which is sampled in a thread while this one is trained on.
+
+    place: the prompt stream's state before its prompts were drawn. On a GPU the thread has a CUDA stream of its own,
+    which begins after what is queued by now.
+    """
+
+    def __init__(self, place: dict[str, Any], sample: Callable[[], list[Group]], device: torch.device):
+        self.place = place
+        self.seconds = 0.0
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream(device))
+
+        def run() -> list[Group]:
+            started = time.perf_counter()
+            with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
+                groups = sample()
+            self.seconds = time.perf_counter() - started
+            return groups
+
+        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollout")
+        self.future: Future[list[Group]] = executor.submit(run)
+        executor.shutdown(wait=False)
+
+    def wait(self) -> list[Group]:
+        """The groups, sampled and scored. Raises what sampling or scoring raised."""
+        return self.future.result()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Waits for the groups: what was sampled with weights that are gone cannot be sampled again."""
+        return {"place": self.place, "groups": [group.to_json() for group in self.wait()]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> RolloutAhead:
+        groups = [Group.from_json(group) for group in state["groups"]]
+        return cls(state["place"], lambda: groups, torch.device("cpu"))
+
+
+def assign_ranks(costs: Sequence[int], homes: Sequence[int], num_ranks: int, tolerance: float = 0.05) -> list[int]:
+    """Which rank trains on which group, so that no rank waits for another: costs in tokens, homes the ranks that hold
+    the groups now -> a rank each. Groups move one by one from the fullest rank to the emptiest, until these differ by
+    less than `tolerance` of the mean or no move helps.
+
+    >>> assign_ranks([9, 1, 1, 7], [0, 1, 1, 0], num_ranks=2)
+    [0, 1, 1, 1]
+    """
+    ranks = list(homes)
+    loads = [sum(cost for cost, rank in zip(costs, ranks) if rank == r) for r in range(num_ranks)]
+    while True:
+        full, empty = max(range(num_ranks), key=loads.__getitem__), min(range(num_ranks), key=loads.__getitem__)
+        gap = loads[full] - loads[empty]
+        movable = [i for i, rank in enumerate(ranks) if rank == full and 0 < costs[i] < gap]
+        if gap <= tolerance * sum(loads) / num_ranks or not movable:
+            return ranks
+        moved = min(movable, key=lambda i: abs(costs[i] - gap / 2))
+        ranks[moved] = empty
+        loads[full] -= costs[moved]
+        loads[empty] += costs[moved]

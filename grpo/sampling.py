@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +159,7 @@ class Sampler:
     """Samples completions from a transformers causal language model.
 
     dtype: sample from a copy of the weights in this dtype, which follows the model's at every call; None samples from
-    the model itself. compiled: compile what a step does (None: on a GPU).
+    the model itself. bare: see grpo.weights.WeightsCopy. compiled: compile what a step does (None: on a GPU).
     """
 
     def __init__(
@@ -168,9 +169,12 @@ class Sampler:
         pad_token_id: int,
         dtype: torch.dtype | None = None,
         compiled: bool | None = None,
+        bare: PreTrainedModel | None = None,
     ):
         self.policy = model
-        self.copy = None if dtype is None else WeightsCopy(model, dtype)
+        self.copy = None if dtype is None else WeightsCopy(model, dtype, bare)
+        self.collective = bare is not None
+        """Whether every rank has to call `sample`, or `refresh`, together."""
         self.model = model if self.copy is None else self.copy.model
         self.stop_token_ids = list(stop_token_ids)
         self.pad_token_id = pad_token_id
@@ -179,6 +183,7 @@ class Sampler:
         """Why completions decode in padded batches, one after the other; None if they need not."""
         self.by_lengths = self.reason is None and attends_by_lengths(self.model)
         self._decoder: tuple[SamplingConfig, Decoder] | None = None
+        self._lock = threading.Lock()
 
     @torch.no_grad()
     def sample(
@@ -188,18 +193,26 @@ class Sampler:
         config: SamplingConfig,
         max_rows: int = 512,
         on_progress: Callable[[int, int], None] | None = None,
+        refresh: bool = True,
     ) -> list[list[Completion]]:
         """Completions for P prompts: prompt_ids [P][T_p], seeds [P][G] (one a completion) -> [P][G].
 
         `max_rows` bounds how many completions decode at once. `on_progress(done, total)` counts completions.
+        refresh=False: from the copy of the weights as it is. Calls from several threads take turns.
         """
-        if not any(seeds):
-            return [[] for _ in seeds]
+        with self._lock:
+            if refresh:
+                self.refresh()
+            if not any(seeds):
+                return [[] for _ in seeds]
+            sample = self._sample_padded if self.reason else self._sample_rows
+            with evaluating(self.model):
+                return sample(prompt_ids, seeds, config, max_rows, on_progress)
+
+    def refresh(self) -> None:
+        """Let the copy of the weights, if there is one, follow the policy."""
         if self.copy is not None:
             self.copy.refresh()
-        sample = self._sample_padded if self.reason else self._sample_rows
-        with evaluating(self.model):
-            return sample(prompt_ids, seeds, config, max_rows, on_progress)
 
     def release(self) -> None:
         """Give back the memory that the next call could have used again."""

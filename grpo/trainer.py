@@ -7,6 +7,8 @@ bottom in `training_step`: sample, score, compare, pack, update (DeepSeekMath, a
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import functools
 import json
 import logging
@@ -23,6 +25,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
 
@@ -43,7 +46,7 @@ from grpo.loading import (
 )
 from grpo.loss import Divisors, grpo_loss, mean_statistics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
-from grpo.rollouts import Draw, Group, PromptStream, RolloutBuffer
+from grpo.rollouts import Draw, Group, PromptStream, RolloutAhead, RolloutBuffer, RolloutClock, assign_ranks
 from grpo.sampling import Sampler, SamplingConfig
 from grpo.vllm import VLLMSampler, check_vllm, start_generation
 from rewards import RewardFunction, StepRewards, reward_name, score_all, score_later
@@ -51,6 +54,8 @@ from rewards import RewardFunction, StepRewards, reward_name, score_all, score_l
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "rollouts-rank{rank}.json"
+COPIED_MEMORY = 0.05
+"""Share of a GPU's memory up to which weights are copied just to sample faster (grpo.weights)."""
 
 
 class GRPOTrainer(Trainer):
@@ -133,6 +138,8 @@ class GRPOTrainer(Trainer):
         self.loss_config = args.loss_config
         self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None, segments)
         self.max_tokens_per_pack = args.max_tokens_per_pack
+        self.sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        self._bare = copy.deepcopy(policy) if self.sharded else None
         self._sampler: Sampler | None = None
         self._vllm_sampler: VLLMSampler | None = None
         compiled = [model for model in (policy, self.reference) if model is not None and args.compile_layers]
@@ -149,6 +156,7 @@ class GRPOTrainer(Trainer):
             self.plan = args.plan_rollouts(self.accelerator.num_processes)
             self.stream = PromptStream(len(train_dataset), args.num_generations, args.seed, args.shuffle_dataset)
             self.buffer = RolloutBuffer(self.plan, self.next_rollout)
+            self.ahead: RolloutAhead | None = None
         if args.use_vllm:
             _ = self.sampler  # its engine starts here, where all ranks are
 
@@ -200,42 +208,157 @@ class GRPOTrainer(Trainer):
             loss += pack_loss.detach()
             sums |= self.entropy(output.entropy, pack)
             statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
-        return loss, statistics
+        return loss, statistics | self.compute_sums(groups, packs)
+
+    def compute_sums(self, groups: Sequence[Group], packs: Sequence[Pack]) -> dict[str, Tensor]:
+        """Tokens of prompts and completions: one row a completion, those that groups left out save, those computed."""
+        rows = [
+            (group, len(group.prompt_ids) + len(completion.token_ids) - 1)
+            for group in groups
+            for completion in group.completions
+        ]
+        sums = {
+            "padded_tokens": sum(length for _, length in rows),
+            "skipped_tokens": sum(length for group, length in rows if not self.learns_from(group)),
+            "computed_tokens": sum(pack.num_tokens for pack in packs),
+        }
+        return {name: torch.tensor(float(count), device=self.accelerator.device) for name, count in sums.items()}
 
     def next_rollout(self) -> list[Group]:
-        """`sample_rollout`; where that breaks off, its prompts stay the next ones."""
-        place = self.stream.state_dict()
+        """`make_rollout`; where that breaks off, its prompts stay the next ones."""
+        place = self.stream.state_dict() if self.ahead is None else self.ahead.place
         try:
-            return self.sample_rollout()
+            return self.make_rollout()
         except BaseException:
+            self.ahead = None
             self.stream.load_state_dict(place)
             raise
 
-    def sample_rollout(self) -> list[Group]:
+    def make_rollout(self) -> list[Group]:
         """This rank's groups of the next rollout: sampled, scored, compared, with the log-probs that the loss needs."""
+        clock = RolloutClock()
+        if self.ahead is None:
+            groups = self.sample_and_judge(self.plan.num_prompts, clock)
+        else:
+            started = time.perf_counter()
+            groups = self.ahead.wait()
+            clock.waiting_seconds += time.perf_counter() - started
+            clock.sampling_seconds += self.ahead.seconds
+            self.ahead = None
+            self.judge(groups, None, clock)
+        everything = self.refilled(groups, clock)
+        groups = self.most_instructive(everything)
+        self.record_rollout(everything, clock)
+        self._call_on_rollout(everything)
+        groups = self.dealt_out(groups)
+        if self.args.rollouts_ahead and self.state.global_step + self.plan.num_updates < self.state.max_steps:
+            self.ahead = self.begin_ahead()
+        return groups
+
+    def sample_and_judge(self, num_prompts: int, clock: RolloutClock) -> list[Group]:
+        """This rank's share of so many new groups, over all ranks."""
+        draws = self.my_draws(num_prompts)
         started = time.perf_counter()
-        draws = self.stream.draw(self.plan.num_prompts)
-        mine = draws[self.accelerator.process_index :: self.accelerator.num_processes]
-        groups = self.sample(self.train_dataset, mine, self.args.sampling_config)
-        sampled = time.perf_counter()
-        needs_logprobs = self.plan.num_updates > 1 or self.loss_config.beta > 0
-        scores = self.begin_scoring(groups, background=needs_logprobs)  # the GPU goes on meanwhile
-        if self.plan.num_updates > 1:
+        groups = numbered(self.sample(self.train_dataset, draws, self.args.sampling_config), draws)
+        seconds = time.perf_counter() - started
+        clock.waiting_seconds += seconds
+        clock.sampling_seconds += seconds
+        needs_logprobs = (self.plan.num_updates > 1 or self.loss_config.beta > 0) and not self.args.rollouts_ahead
+        self.judge(groups, self.begin_scoring(groups, background=needs_logprobs), clock)
+        return groups
+
+    def my_draws(self, num_prompts: int) -> list[Draw]:
+        return self.stream.draw(num_prompts)[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def judge(self, groups: Sequence[Group], scores: Callable[[], list] | None, clock: RolloutClock) -> None:
+        """The log-probs that the loss needs, then the rewards, which are computed meanwhile (None: they are there)."""
+        if self.args.rollouts_ahead:  # the policy that sampled is gone, but it left its log-probs
+            for group in groups:
+                group.old_logprobs = [completion.logprobs for completion in group.completions]
+        elif self.plan.num_updates > 1:
             self.keep_logprobs(self.model_wrapped, groups, "old_logprobs")
         if self.loss_config.beta > 0:
             self.keep_reference_logprobs(groups)
-        waited = time.perf_counter()
-        self.keep_scores(groups, scores())
+        if scores is not None:
+            started = time.perf_counter()
+            self.keep_scores(groups, scores())
+            clock.scoring_seconds += time.perf_counter() - started
         self.compare(groups)
-        self.record_rollout(groups, sampled - started, time.perf_counter() - waited)
-        self._call_on_rollout(groups)
+
+    def refilled(self, groups: list[Group], clock: RolloutClock) -> list[Group]:
+        """DAPO's dynamic sampling (arXiv:2503.14476, section 3.2): while groups that teach nothing leave the rollout
+        short, as many prompts more as should fill it, up to `refill_prompts` in all."""
+        budget = self.args.refill_prompts
+        while budget:
+            teaching, sampled = self.total([sum(group.teaches for group in groups), len(groups)])
+            missing = self.plan.num_prompts - teaching
+            if missing <= 0:
+                break
+            expected = missing * sampled / max(teaching, 1)
+            count = min(budget, self.plan.num_prompts, math.ceil(expected))
+            budget -= count
+            clock.refilled += count
+            groups = groups + self.sample_and_judge(count, clock)
         return groups
 
-    def sample(self, dataset: Dataset, draws: Sequence[Draw], config: SamplingConfig) -> list[Group]:
-        """Completions for these draws, decoded."""
+    def most_instructive(self, groups: list[Group]) -> list[Group]:
+        """Of more groups than a rollout has, over all ranks: those that teach, in their order, then the others."""
+        everyone = sorted(gather_object([(not group.teaches, group.number) for group in groups]))
+        if len(everyone) == self.plan.num_prompts:
+            return groups
+        kept = {number for _, number in everyone[: self.plan.num_prompts]}
+        groups = [group for group in groups if group.number in kept]
+        self.compare(groups)  # a batch's std is that of the batch
+        return groups
+
+    def dealt_out(self, groups: list[Group]) -> list[Group]:
+        """The groups that this rank trains on: mini-batches by the order of prompts, each even in tokens over ranks."""
+        me, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        order = sorted(gather_object([(group.number, self.cost(group), me) for group in groups]))
+        places: dict[int, tuple[int, int]] = {}
+        for part in range(self.plan.num_minibatches):
+            numbers, costs, homes = zip(*order[part :: self.plan.num_minibatches])
+            places |= {n: (part, rank) for n, rank in zip(numbers, assign_ranks(costs, homes, ranks))}
+        for group in groups:
+            group.part = places[group.number][0]
+        if ranks == 1:
+            return groups
+        leaving = [dataclasses.replace(group, extra={}) for group in groups if places[group.number][1] != me]
+        arriving = [group for group in gather_object(leaving) if places[group.number][1] == me]
+        staying = [group for group in groups if places[group.number][1] == me]
+        return sorted(staying + arriving, key=lambda group: group.number)
+
+    def cost(self, group: Group) -> int:
+        """Tokens that the update computes for it."""
+        if not self.learns_from(group):
+            return 0
+        prompts = len(group.prompt_ids) * (1 if self.layout.share_prompts else len(group.completions))
+        return prompts + sum(len(completion.token_ids) for completion in group.completions)
+
+    def begin_ahead(self) -> RolloutAhead:
+        """Sample and score the next rollout in the background, with the weights as they are now."""
+        place = self.stream.state_dict()
+        draws = self.my_draws(self.plan.num_prompts)
+        self.sampler.refresh()
+        return RolloutAhead(place, functools.partial(self._sample_ahead, draws), self.accelerator.device)
+
+    def _sample_ahead(self, draws: Sequence[Draw]) -> list[Group]:
+        groups = numbered(self.sample(self.train_dataset, draws, self.args.sampling_config, refresh=False), draws)
+        self.keep_scores(groups, self.begin_scoring(groups)())
+        return groups
+
+    def total(self, counts: Sequence[int]) -> list[int]:
+        """Sums over all ranks."""
+        return self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device), "sum").tolist()
+
+    def sample(
+        self, dataset: Dataset, draws: Sequence[Draw], config: SamplingConfig, refresh: bool = True
+    ) -> list[Group]:
+        """Completions for these draws, decoded. refresh=False: with the weights as they were at `sampler.refresh()`."""
         rows = [dataset[draw.index] for draw in draws]
         prompts = [self.prompt_ids(row["prompt"]) for row in rows]
-        completions = self.sampler.sample(prompts, [draw.seeds for draw in draws], config, self.args.max_sampling_rows)
+        seeds, most = [draw.seeds for draw in draws], self.args.max_sampling_rows
+        completions = self.sampler.sample(prompts, seeds, config, most, refresh=refresh)
         tokenizer = self.processing_class
         return [
             Group(row, prompt, group, [tokenizer.decode(c.token_ids, skip_special_tokens=True) for c in group])
@@ -340,7 +463,7 @@ class GRPOTrainer(Trainer):
             yield
 
     def pack_all(self, groups: Sequence[Group]) -> list[Pack]:
-        """Every completion, for its log-probs; an empty pack where this rank has none, as wrappers meet in forwards."""
+        """Every completion, for its log-probs."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
         bare = [
             Group(
@@ -348,16 +471,24 @@ class GRPOTrainer(Trainer):
             )
             for g in groups
         ]
-        packs = pack_groups(bare, self.max_tokens_per_pack, pad, device, layout=self.layout)
-        return packs or [empty_pack(pad, device, self.layout)]
+        return self.padded(pack_groups(bare, self.max_tokens_per_pack, pad, device, layout=self.layout))
 
     def pack(self, groups: Sequence[Group]) -> list[Pack]:
-        """The update's packs on the device; an empty one where this rank has nothing to learn from."""
+        """The update's packs on the device."""
         pad, device = self.processing_class.pad_token_id, self.accelerator.device
         masked = self.args.mask_truncated_completions
         correction = bool(self.loss_config.vllm_importance_sampling_correction)
         packs = pack_groups(groups, self.max_tokens_per_pack, pad, device, masked, self.layout, correction)
-        return packs or [empty_pack(pad, device, self.layout)]
+        return self.padded(packs)
+
+    def padded(self, packs: list[Pack]) -> list[Pack]:
+        """With an empty pack where a rank has none; with sharded weights, which ranks gather together in every forward
+        pass, as many as the rank with the most."""
+        count = max(1, len(packs))
+        if self.sharded:
+            count = max(gather_object([count]))
+        pad, device = self.processing_class.pad_token_id, self.accelerator.device
+        return packs + [empty_pack(pad, device, self.layout) for _ in range(count - len(packs))]
 
     def learns_from(self, group: Group) -> bool:
         """False for a group without any gradient: equal rewards, and neither a KL nor an entropy bonus."""
@@ -398,15 +529,28 @@ class GRPOTrainer(Trainer):
         if self.args.use_vllm:
             return self._over_vllm(model)
         if self._sampler is None or self._sampler.policy is not model:
-            dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
             self._sampler = Sampler(
                 model,
                 stop_tokens(model, self.processing_class),
                 self.processing_class.pad_token_id,
-                dtype=dtype if self.accelerator.device.type == "cuda" and model.dtype != dtype else None,
+                dtype=self.copied_dtype(model),
                 compiled=self.args.compile_layers,
+                bare=self._bare,
             )
         return self._sampler
+
+    def copied_dtype(self, model: PreTrainedModel) -> torch.dtype | None:
+        """The dtype of the copy of the weights that is sampled from; None for the model itself."""
+        on_gpu = self.accelerator.device.type == "cuda"
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.accelerator.mixed_precision)
+        dtype = mixed if mixed is not None and on_gpu else model.dtype
+        if dtype != model.dtype or self._bare is not None or self.args.rollouts_ahead:
+            return dtype
+        if not on_gpu:
+            return None
+        copied = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+        total = torch.cuda.get_device_properties(self.accelerator.device).total_memory
+        return dtype if copied <= COPIED_MEMORY * total else None
 
     def _over_vllm(self, model: PreTrainedModel) -> VLLMSampler:
         tokenizer = self.processing_class
@@ -453,6 +597,7 @@ class GRPOTrainer(Trainer):
         state = {
             "stream": self.stream.state_dict(),
             "buffer": self.buffer.state_dict(),
+            "ahead": None if self.ahead is None else self.ahead.state_dict(),
             "num_tokens": self.num_tokens,
             "metrics": {"sums": self._sums, "counts": self._counts},
         }
@@ -472,6 +617,7 @@ class GRPOTrainer(Trainer):
         state = json.loads(path.read_text())
         self.stream.load_state_dict(state["stream"])
         self.buffer.load_state_dict(state["buffer"])
+        self.ahead = RolloutAhead.from_state(state["ahead"]) if state.get("ahead") else None
         self.num_tokens = state["num_tokens"]
         self._sums = defaultdict(float, state["metrics"]["sums"])
         self._counts = defaultdict(int, state["metrics"]["counts"])
@@ -513,8 +659,8 @@ class GRPOTrainer(Trainer):
 
     # ------------------------------------------------------------------ what a run shows
 
-    def record_rollout(self, groups: Sequence[Group], sampling_seconds: float, scoring_seconds: float) -> None:
-        """Metrics of a rollout over all ranks, under TRL's names (docs/metrics.md)."""
+    def record_rollout(self, groups: Sequence[Group], clock: RolloutClock) -> None:
+        """Metrics of all that was sampled for a rollout, over all ranks, under TRL's names (docs/metrics.md)."""
         shared = gather_object([_summary(group) for group in groups])
         lengths = [n for group in shared for n in group["lengths"]]
         finished = [n for group in shared for n, cut in zip(group["lengths"], group["truncated"]) if not cut]
@@ -530,10 +676,12 @@ class GRPOTrainer(Trainer):
             "reward_std": _mean([_std(group["totals"], group["live"]) for group in shared]),
             "frac_reward_zero_std": _mean([not group["teaches"] for group in shared]),
             "frac_masked": _mean([not live for group in shared for live in group["live"]]),
-            "time/sample": sampling_seconds,
-            "time/score": scoring_seconds,
-            "tokens_per_second": sum(lengths) / max(sampling_seconds, 1e-9),
+            "time/sample": clock.waiting_seconds,
+            "time/score": clock.scoring_seconds,
+            "tokens_per_second": sum(lengths) / max(clock.sampling_seconds, 1e-9),
         }
+        if self.args.refill_prompts:
+            metrics["refill/prompts"] = clock.refilled
         if finished:
             metrics["completions/mean_terminated_length"] = _mean(finished)
         for name in self.reward_names:
@@ -559,9 +707,15 @@ class GRPOTrainer(Trainer):
         sums = self.accelerator.reduce(torch.stack([statistics[name].double() for name in names]), "sum").tolist()
         totals = dict(zip(names, sums))
         entropy_sum = totals.pop("entropy_sum")
+        rows, skipped, computed = (totals.pop(f"{name}_tokens") for name in ("padded", "skipped", "computed"))
         metrics = mean_statistics(totals) | {"step_time": seconds, "time/update": seconds}
         if totals["num_tokens"]:
             metrics["entropy"] = entropy_sum / totals["num_tokens"]
+        if rows:
+            metrics |= {
+                "compute/skipped_groups": skipped / rows,
+                "compute/shared_prompts": (rows - skipped - computed) / rows,
+            }
         self.keep(metrics)
 
     @torch.no_grad()
@@ -596,6 +750,12 @@ class GRPOTrainer(Trainer):
         for callback in self.callback_handler.callbacks:
             if on_rollout := getattr(callback, "on_rollout", None):
                 on_rollout(self.args, self.state, self.control, groups=groups)
+
+
+def numbered(groups: list[Group], draws: Sequence[Draw]) -> list[Group]:
+    for group, draw in zip(groups, draws):
+        group.number = draw.number
+    return groups
 
 
 def _as_message(text: str) -> list[dict[str, str]]:

@@ -82,6 +82,7 @@ class VLLMSampler:
         config: SamplingConfig,
         max_rows: int = 512,
         on_progress: Callable[[int, int], None] | None = None,
+        refresh: bool = True,
     ) -> list[list[Completion]]:
         """Completions for P prompts: prompt_ids [P][T_p], seeds [P][G] (one a completion) -> [P][G].
 
@@ -92,10 +93,9 @@ class VLLMSampler:
         if not any(seeds) and not self.collective:
             return [[] for _ in seeds]
         self._check_lengths(prompt_ids, config)
-        stale = self._synced != self._version()
+        stale = refresh and self._synced != self._version()
         if stale:
-            self._synced = None  # a sync that breaks off is done again
-            self._sync()
+            self.refresh()
         jobs = [(list(ids), len(row), _one_seed(row)) for ids, row in zip(prompt_ids, seeds)]
         groups = self._generate(jobs, config)
         if stale:
@@ -105,6 +105,11 @@ class VLLMSampler:
             total = sum(map(len, seeds))
             on_progress(total, total)
         return [[self._completion(row, config) for row in group] for group in groups]
+
+    def refresh(self) -> None:
+        """Send the policy's weights."""
+        self._synced = None  # a sync that breaks off is done again
+        self._sync()
 
     def release(self) -> None:
         """Nothing: `vllm_gpu_memory_utilization` says what vLLM keeps, and `vllm_enable_sleep_mode` frees it."""

@@ -31,6 +31,8 @@ RUNS = {
     "a reference that is refreshed": {"beta": 0.1, "sync_ref_model": True, "ref_model_sync_steps": 2},
     "a rollout in use and its reference": {"beta": 0.1, "num_iterations": 4},
     "dropout, which draws random numbers": {"model": {"attention_dropout": 0.2}, "num_iterations": 2},
+    "a rollout that was sampled ahead": {"rollouts_ahead": True},
+    "a rollout ahead of several updates": {"rollouts_ahead": True, "steps_per_generation": 2, "num_iterations": 2},
     "more epochs than one": {"dataset": ["1+2=", "7-3=?", "9="]},
 }
 

@@ -19,6 +19,8 @@ DIFFERENT_DEFAULTS = {
 
 OUR_OWN = {
     "max_tokens_per_pack",
+    "rollouts_ahead",
+    "refill_prompts",
     "max_sampling_rows",
     "skip_equal_groups",
     "eval_temperature",

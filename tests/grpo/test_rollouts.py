@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo.config import RolloutPlan
-from grpo.rollouts import Group, PromptStream, RolloutBuffer
+from grpo.rollouts import Group, PromptStream, RolloutBuffer, assign_ranks
 from grpo.sampling import Completion
 
 
@@ -107,6 +107,8 @@ def buffer(num_minibatches, num_iterations, num_groups=6):
 
     def fill():
         filled.append([group(len(filled) * num_groups + i) for i in range(num_groups)])
+        for number, one in enumerate(filled[-1]):
+            one.part = number % num_minibatches
         return filled[-1]
 
     return RolloutBuffer(plan, fill), filled
@@ -176,3 +178,31 @@ def test_another_number_of_updates_is_refused():
     other, _ = buffer(num_minibatches=2, num_iterations=1)
     with pytest.raises(ValueError, match="serve 4 updates and this run's 2; resume with the batch settings"):
         other.load_state_dict(saved.state_dict())
+
+
+# ---------------------------------------------------------------- groups over ranks
+
+
+@given(
+    work=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 3)), max_size=20),
+    tolerance=st.sampled_from([0.0, 0.05]),
+)
+def test_ranks_get_even_work(work, tolerance):
+    """No group that could still move would help, and none moves that need not."""
+    costs, homes = [cost for cost, _ in work], [home for _, home in work]
+    ranks = assign_ranks(costs, homes, 4, tolerance)
+    before, after = (
+        [sum(c for c, r in zip(costs, where) if r == rank) for rank in range(4)] for where in (homes, ranks)
+    )
+    assert max(after) <= max(before)
+    assert sum(x * x for x in after) <= sum(x * x for x in before)
+    gap = max(after) - min(after)
+    fullest = after.index(max(after))
+    movable = [c for c, r in zip(costs, ranks) if r == fullest and 0 < c < gap]
+    assert gap <= tolerance * sum(costs) / 4 or not movable
+    if max(before) - min(before) <= tolerance * sum(costs) / 4:
+        assert ranks == homes
+
+
+def test_a_group_without_work_stays_where_it_is():
+    assert assign_ranks([0, 0, 8, 8], [0, 0, 0, 0], 2) == [0, 0, 1, 0]

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from grpo.loss import CORRECTION_MODES
 from grpo.rollouts import Group, PromptStream
+from grpo.sampling import Sampler
 from grpo.trainer import GRPOTrainer
 from rewards import RewardError, StepRewards
 
@@ -792,3 +793,112 @@ def test_an_adapter_s_reference_is_the_base_below_it(tmp_path):
     for name, value in start.named_parameters():
         (kept,) = [base[other] for other in base if other.replace(".base_layer", "") == name]
         assert torch.equal(kept, value)
+
+
+# ---------------------------------------------------------------- rollouts that are filled, and sampled ahead
+
+
+def test_groups_that_teach_nothing_are_replaced(make_trainer):
+    """DAPO's dynamic sampling: odd problems never teach, so the next even ones of the stream take their place."""
+    settings = {"refill_prompts": 6, "shuffle_dataset": False, "num_iterations": 2}
+    trainer = make_trainer("refilled", rewards=digits_of_even_prompts, **settings)
+    groups = trainer.buffer.next()
+    assert trainer.plan.num_prompts == len(groups) == 2
+    assert [group.row["number"] for group in groups] == [0, 2]
+    assert all(group.teaches for group in groups)
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer)
+    rewards = [digits(None, group.texts) for group in groups]
+    expected = paper_loss(policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-4, abs=1e-6)
+    assert relative_error(gradient, gradient_of(policy)) < 1e-4
+
+
+@pytest.mark.parametrize("budget", [0, 1, 3])
+def test_refilling_stays_within_its_budget(make_trainer, budget):
+    """No problem teaches anything: the rollout keeps its size, and the next one begins behind all that was drawn."""
+    trainer = make_trainer("budget", rewards=lambda completions, **_: [1.0] * len(completions), refill_prompts=budget)
+    assert len(trainer.buffer.next()) == 2
+    assert trainer.stream.drawn == 2 + budget
+    assert trainer._sums.get("refill/prompts", 0) == budget
+
+
+def test_what_is_replaced_counts_in_the_metrics_and_not_in_the_divisors(make_trainer):
+    trainer = make_trainer("counted", rewards=digits_of_even_prompts, refill_prompts=6, shuffle_dataset=False)
+    groups = trainer.buffer.next()
+    assert trainer._sums["frac_reward_zero_std"] == 0.5, "of the four problems that were sampled"
+    tokens = sum(len(c.token_ids) for group in groups for c in group.completions)
+    assert trainer.count(groups).num_tokens == tokens
+
+
+class WeightsOfEachStep(TrainerCallback):
+    def __init__(self):
+        self.weights = []
+
+    def on_step_begin(self, args, state, control, model=None, **kwargs):
+        self.weights.append(copy.deepcopy(model.state_dict()))
+
+
+def test_the_next_rollout_is_sampled_with_the_weights_before_this_one(make_trainer):
+    """One rollout off-policy, whatever the threads do; and the ratios are to the policy that sampled."""
+    trainer = make_trainer("ahead", rollouts_ahead=True, max_steps=4, shuffle_dataset=False)
+    recorder, rollouts = WeightsOfEachStep(), []
+    trainer.add_callback(recorder)
+    fill = trainer.buffer.fill
+    trainer.buffer.fill = lambda: rollouts.append(fill()) or rollouts[-1]
+    trainer.train()
+    stream = PromptStream(len(trainer.train_dataset), 4, trainer.args.seed, shuffle=False)
+    assert len(rollouts) == len(recorder.weights) == 4
+    for step, groups in enumerate(rollouts):
+        policy = tiny_model()
+        policy.load_state_dict(recorder.weights[max(step - 1, 0)])
+        sampler = Sampler(policy, [EOS], PAD)
+        draws = stream.draw(2)
+        prompts, seeds = [g.prompt_ids for g in groups], [d.seeds for d in draws]
+        completions = sampler.sample(prompts, seeds, trainer.args.sampling_config)
+        assert [[c.token_ids for c in g.completions] for g in groups] == [[c.token_ids for c in g] for g in completions]
+        for group in groups:
+            for completion, old in zip(group.completions, group.old_logprobs):
+                expected = token_logprobs(policy, group.prompt_ids, completion.token_ids)
+                torch.testing.assert_close(torch.tensor(old), expected, rtol=1e-4, atol=1e-4)
+    lines = metrics_of(trainer)
+    assert lines[0]["ratio/mean"] == pytest.approx(1, abs=1e-5)
+    assert all(abs(line["ratio/mean"] - 1) > 1e-4 for line in lines[1:])
+
+
+def test_a_reward_that_breaks_ahead_of_its_step_leaves_its_prompts_to_come(make_trainer):
+    calls = []
+
+    def breaks_at_the_third(completions, **columns):
+        calls.append(len(completions))
+        if len(calls) == 3:
+            raise RuntimeError("no more")
+        return digits(None, completions)
+
+    trainer = make_trainer("broken", rewards=breaks_at_the_third, rollouts_ahead=True, max_steps=5)
+    with pytest.raises(RewardError, match="no more"):
+        trainer.train()
+    assert trainer.state.global_step == 2, "two rollouts were whole"
+    assert trainer.stream.drawn == 4
+    assert trainer.ahead is None
+
+
+def test_rollouts_ahead_and_vllm_do_not_go_together(tmp_path):
+    with pytest.raises(ValueError, match="rollouts_ahead"):
+        tiny_config(tmp_path, rollouts_ahead=True, use_vllm=True)
+    with pytest.raises(ValueError, match="refill_prompts"):
+        tiny_config(tmp_path, refill_prompts=-1)
+
+
+def test_the_log_says_how_much_was_not_computed(make_trainer):
+    """Against a count by hand: half the groups left out, each prompt but its last token once for four completions."""
+    trainer = make_trainer("saved", rewards=digits_of_even_prompts, shuffle_dataset=False, max_tokens_per_pack=1000)
+    trainer.train()
+    groups = trainer.buffer.groups  # of the last step
+    rows = [len(g.prompt_ids) + len(c.token_ids) - 1 for g in groups for c in g.completions]
+    skipped = sum(len(g.prompt_ids) + len(c.token_ids) - 1 for g in groups if not g.teaches for c in g.completions)
+    shared = sum(3 * (len(g.prompt_ids) - 1) for g in groups if g.teaches)
+    line = metrics_of(trainer)[-1]
+    assert 0 < skipped < sum(rows)
+    assert line["compute/skipped_groups"] == pytest.approx(skipped / sum(rows))
+    assert line["compute/shared_prompts"] == pytest.approx(shared / sum(rows))

@@ -19,6 +19,8 @@ BUFFERS = {"ddp_broadcast_buffers": True}
 RUNS = {
     "even": {"per_device_train_batch_size": 8, "max_steps": 3, "beta": 0.1, "max_tokens_per_pack": 32},
     "uneven": {"per_device_train_batch_size": 6, "max_steps": 6, "equal": True, "max_tokens_per_pack": 40},
+    "refilled": {"per_device_train_batch_size": 8, "max_steps": 4, "equal": True, "refill_prompts": 3},
+    "ahead": {"per_device_train_batch_size": 8, "max_steps": 4, "rollouts_ahead": True, "steps_per_generation": 2},
     "alone": {"per_device_train_batch_size": 2, "max_steps": 4, "beta": 0.1, "max_tokens_per_pack": 20, **BUFFERS},
 }
 SAVED_AT = 3
@@ -85,6 +87,15 @@ def test_ranks_with_unequal_work(two, tmp_path):
     steps = list(zip(*two["uneven"]["packs"]))
     assert any(min(step) == 0 < max(step) for step in steps), steps
     assert_same(two["uneven"], on_one("uneven", tmp_path))
+
+
+@pytest.mark.parametrize("name", ["refilled", "ahead"])
+def test_what_is_sampled_does_not_depend_on_the_ranks(two, tmp_path, name):
+    """Prompts that take the place of others, mini-batches of a rollout, and what was sampled a rollout ahead."""
+    one = on_one(name, tmp_path)
+    assert_same(two[name], one)
+    if name == "refilled":
+        assert {line["refill/prompts"] for line in one["metrics"][::2]} == {3}
 
 
 def test_a_rank_without_a_prompt(two, tmp_path):
