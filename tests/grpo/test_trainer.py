@@ -802,11 +802,11 @@ def test_groups_that_teach_nothing_are_replaced(make_trainer):
     """DAPO's dynamic sampling: odd problems never teach, so the next even ones of the stream take their place."""
     settings = {"refill_prompts": 6, "shuffle_dataset": False, "num_iterations": 2}
     trainer = make_trainer("refilled", rewards=digits_of_even_prompts, **settings)
-    groups = trainer.buffer.next()
+    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer)
+    groups = trainer.buffer.groups
     assert trainer.plan.num_prompts == len(groups) == 2
     assert [group.row["number"] for group in groups] == [0, 2]
     assert all(group.teaches for group in groups)
-    loss, gradient, (policy, old, reference) = step_with_moved_policy(trainer)
     rewards = [digits(None, group.texts) for group in groups]
     expected = paper_loss(policy, old, reference, groups, rewards, trainer.plan.num_minibatches, trainer.args)
     expected.backward()
