@@ -4,8 +4,9 @@
     python -m benchmarks.speed --shape 1.5b --profile long --part update
 
 Both get the same random model of a published shape (on a CPU the shipped base), the same prompts and completions, the
-same dtype. TRL runs twice: with its defaults (gradient checkpointing, micro-batches of 8, a dynamic cache) and with the
-settings that were fastest here (no checkpointing, micro-batches of 16, a static cache that is compiled). Times are
+same dtype. TRL runs with its defaults (gradient checkpointing, micro-batches of 8, a dynamic cache), with the settings
+that were fastest here (no checkpointing, micro-batches of 16, a static cache that is compiled), and where vLLM is
+installed with vLLM colocated. With checkpointing our packs have no more tokens than TRL's micro-batch of 8. Times are
 medians after a warm-up; GPUs and cores are shared, so read ratios. The last line is `ratios: update X sampling Y step
 Z`: the update against TRL's without checkpointing, the others against its defaults.
 """
@@ -17,6 +18,7 @@ import recipes  # noqa: F401  # before torch: its settings for shared cores
 # isort: split
 import argparse
 import gc
+import importlib.util
 import json
 import math
 import platform
@@ -54,7 +56,7 @@ PROFILES = {  # mean and largest completion in tokens; lognormal with sigma 0.6
 }
 BASE = "data/base"
 PROMPTS, GENERATIONS, PROMPT_TOKENS = 8, 8, 200
-PARTS = ("update", "sampling", "step")
+PARTS = ("update", "sampling", "step", "vllm")
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Row:
     seconds: float
     tokens: int
     peak_gib: float | None = None
+    of_floor: float | None = None
+    """The matrix products' time at the card's own rate, as a share of this row's."""
     error: str = ""
     samples: list[float] = field(default_factory=list)
 
@@ -98,6 +102,8 @@ class Bench:
         self.completions = [[ids(n) for n in lengths[p * GENERATIONS : (p + 1) * GENERATIONS]] for p in range(PROMPTS)]
         self.num_tokens, self.longest = sum(lengths), max(lengths)
         self.rows: list[Row] = []
+        self.floor: float | None = None
+        self.has_vllm = self.on_gpu and importlib.util.find_spec("vllm") is not None
 
     def config(self) -> Any:
         if self.shape == "base":
@@ -114,7 +120,14 @@ class Bench:
         if self.shape == "base":
             return AutoModelForCausalLM.from_pretrained(BASE, dtype="float32")
         with torch.device(self.device):
-            return AutoModelForCausalLM.from_config(self.config(), dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(self.config(), dtype=torch.bfloat16)
+        model.name_or_path = self.folder
+        return model
+
+    def save_model(self) -> None:
+        """Where vLLM finds it."""
+        self.model().save_pretrained(self.folder)
+        self.tokenizer.save_pretrained(self.folder)
 
     def dataset(self) -> Dataset:
         """Prompts that the tokenizer turns into as many tokens as the work has."""
@@ -167,10 +180,10 @@ class Bench:
 
     def update(self) -> None:
         """Forward and backward over completions that are there; all groups alive, and half of them dead."""
-        for dead in (0, PROMPTS // 2):
-            alive = f"{PROMPTS - dead}/{PROMPTS} groups alive"
-            for checkpointing in (False, True) if self.on_gpu else (False,):
-                with_ = ", checkpointing" if checkpointing else ""
+        for checkpointing in (False, True) if self.on_gpu else (False,):
+            with_ = ", checkpointing" if checkpointing else ""
+            for dead in (0, PROMPTS // 2):
+                alive = f"{PROMPTS - dead}/{PROMPTS} groups alive"
                 self.time("update", f"ours{with_}, {alive}", partial(self.our_update, dead, checkpointing))
         for name, settings in self.their_updates():
             self.time("update", name, partial(self.their_update, **settings))
@@ -185,7 +198,8 @@ class Bench:
         return settings
 
     def our_update(self, dead: int, checkpointing: bool) -> Callable[[], int]:
-        trainer = self.ours(gradient_checkpointing=checkpointing)
+        tokens = {"max_tokens_per_pack": 8 * (PROMPT_TOKENS + self.longest)} if checkpointing else {}
+        trainer = self.ours(gradient_checkpointing=checkpointing, **tokens)
         trainer.model.train()
         groups = [
             Group(
@@ -244,6 +258,18 @@ class Bench:
                 name = "best" if best else "defaults"
                 self.time("sampling", f"TRL {name}, {count} rows", partial(self.their_sampling, count, best))
 
+    def vllm(self) -> None:
+        """Sampling and whole steps with vLLM colocated, on either side."""
+        if not self.has_vllm:
+            print("  vllm: not installed", flush=True)
+            return
+        self.save_model()
+        settings = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.2}
+        for count in (64, 256):
+            self.time("sampling", f"TRL with vLLM, {count} rows", partial(self.their_sampling, count, True, **settings))
+        self.steps("TRL with vLLM", lambda **s: self.theirs(True, **settings | s))
+        self.steps("ours with vLLM", lambda **s: self.ours(**settings | s))
+
     def our_sampling(self, count: int) -> Callable[[], int]:
         trainer = self.ours()
         sampler, config = trainer.sampler, trainer.args.sampling_config
@@ -256,8 +282,8 @@ class Bench:
 
         return run
 
-    def their_sampling(self, count: int, best: bool) -> Callable[[], int]:
-        trainer = self.theirs(best)
+    def their_sampling(self, count: int, best: bool, **settings: Any) -> Callable[[], int]:
+        trainer = self.theirs(best, **settings)
         prompts = [self.prompts[p % PROMPTS] for p in range(count // GENERATIONS) for _ in range(GENERATIONS)]
 
         def run() -> int:
@@ -317,10 +343,15 @@ class Bench:
             row = Row(part, what, statistics.median(seconds), tokens, samples=[round(s, 4) for s in seconds])
         except torch.OutOfMemoryError:
             row = Row(part, what, math.nan, 0, error="out of memory")
+        except Exception as error:  # of theirs or of vLLM: the other rows are worth having
+            row = Row(part, what, math.nan, 0, error=f"{type(error).__name__}: {error}"[:200])
         if self.on_gpu:
             row.peak_gib = torch.cuda.max_memory_allocated() / 2**30
+        if part == "update" and self.floor is not None and "4/8" not in what:
+            row.of_floor = self.floor / row.seconds
         self.rows.append(row)
         print(f"    {row.seconds * 1000:.0f} ms, {row.tokens / row.seconds:,.0f} tokens/s {row.error}", flush=True)
+        self.write()
         gc.collect()
         if self.on_gpu:
             torch.cuda.empty_cache()
@@ -329,7 +360,7 @@ class Bench:
         if self.on_gpu:
             torch.cuda.synchronize()
 
-    def floor(self) -> float | None:
+    def measure_floor(self) -> float | None:
         """Seconds that the update's matrix products take at the card's own rate: 6 x parameters x tokens."""
         if not self.on_gpu:
             return None
@@ -350,7 +381,9 @@ class Bench:
 
     def table(self) -> str:
         by_name = {(row.part, row.what): row for row in self.rows}
-        lines = [f"{'part':9} {'what':46} {'median ms':>10} {'tokens/s':>10} {'peak GiB':>9} {'x TRL':>6}"]
+        lines = [
+            f"{'part':9} {'what':46} {'median ms':>10} {'tokens/s':>10} {'peak GiB':>9} {'x TRL':>6} {'of floor':>8}"
+        ]
         for row in self.rows:
             rows = row.what.rpartition(", ")[2]
             baselines = {
@@ -361,11 +394,34 @@ class Bench:
             base = by_name.get((row.part, baselines[row.part]))
             ratio = base.seconds / row.seconds if base else math.nan
             peak = "" if row.peak_gib is None else f"{row.peak_gib:.1f}"
+            of_floor = "" if row.of_floor is None else f"{row.of_floor:.0%}"
             lines.append(
                 f"{row.part:9} {row.what:46} {row.seconds * 1000:10.0f} {row.tokens / row.seconds:10,.0f} "
-                f"{peak:>9} {ratio:6.2f}{'  ' + row.error if row.error else ''}"
+                f"{peak:>9} {ratio:6.2f} {of_floor:>8} {row.error}".rstrip()
             )
         return "\n".join(lines)
+
+    def text(self) -> str:
+        heading = (
+            f"{self.shape} shape, {self.options.profile} completions "
+            f"({self.num_tokens} tokens, longest {self.longest}), {PROMPTS} x {GENERATIONS}, sampling {self.sampled_tokens} tokens a row\n"
+            f"{hardware(self.device)}, torch {torch.__version__}, transformers {transformers.__version__}, "
+            f"trl {trl.__version__}, commit {checkout_commit()}"
+        )
+        if self.floor is not None:
+            heading += f"\nthe update's matrix products alone would take {self.floor * 1000:.0f} ms at this card's rate"
+        return f"{heading}\n\n{self.table()}\n\n{self.ratios()}"
+
+    def write(self) -> None:
+        """After every row, so that a run that is cut off keeps those it has."""
+        name = f"speed-{self.shape}-{self.options.profile}-{self.device.type}"
+        if set(self.options.part) != set(PARTS):
+            name += "-" + "-".join(self.options.part)
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        (self.options.out / f"{name}.txt").write_text(self.text() + "\n", encoding="utf-8")
+        record = {"heading": self.text().partition("\n\n")[0], "floor_seconds": self.floor}
+        record["rows"] = [row.__dict__ for row in self.rows]
+        (self.options.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     def ratios(self) -> str:
         by_name = {(row.part, row.what): row.seconds for row in self.rows}
@@ -427,24 +483,10 @@ def main() -> None:
     bench = Bench(options)
     if not bench.on_gpu:
         use_cores()
-    floor = bench.floor()
+    bench.floor = bench.measure_floor()
     for part in options.part:
         getattr(bench, part)()
-    heading = (
-        f"{bench.shape} shape, {options.profile} completions ({bench.num_tokens} tokens, longest {bench.longest}), "
-        f"{PROMPTS} x {GENERATIONS}, sampling {bench.sampled_tokens} tokens a row\n"
-        f"{hardware(bench.device)}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"trl {trl.__version__}, commit {checkout_commit()}"
-    )
-    if floor is not None:
-        heading += f"\nthe update's matrix products alone would take {floor * 1000:.0f} ms at this card's rate"
-    text = f"{heading}\n\n{bench.table()}\n\n{bench.ratios()}"
-    name = f"speed-{bench.shape}-{options.profile}-{'cpu' if not bench.on_gpu else bench.device.type}"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
-    record = {"heading": heading, "floor_seconds": floor, "rows": [row.__dict__ for row in bench.rows]}
-    (options.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{text}")
+    print(f"\n{bench.text()}")
 
 
 if __name__ == "__main__":
