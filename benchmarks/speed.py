@@ -404,7 +404,8 @@ class Bench:
     def text(self) -> str:
         heading = (
             f"{self.shape} shape, {self.options.profile} completions "
-            f"({self.num_tokens} tokens, longest {self.longest}), {PROMPTS} x {GENERATIONS}, sampling {self.sampled_tokens} tokens a row\n"
+            f"({self.num_tokens} tokens, longest {self.longest}), {PROMPTS} x {GENERATIONS}, "
+            f"sampling {self.sampled_tokens} tokens a row\n"
             f"{hardware(self.device)}, torch {torch.__version__}, transformers {transformers.__version__}, "
             f"trl {trl.__version__}, commit {checkout_commit()}"
         )

@@ -98,7 +98,7 @@ class Segments:
     own: Tensor
     """[W], for each position its copy among the keys of its own sequence."""
     shared: Tensor
-    """[S], the positions of prompts: those that branches copy."""
+    """[S], the positions of prompts, those that branches copy; the last two stand for none."""
     copies: Tensor
     """[S, C], the copies that branches made of them; `copied` is False where a prompt has fewer than C branches."""
     copied: Tensor
@@ -128,7 +128,8 @@ class Segments:
             lengths.append((end - start, len(prompt) + end - start))
             total += lengths[-1][1]
 
-        most = max((len(branches) for _, branches in row), default=1)
+        # Two columns and two rows at least, as torch.compile would compile anew for none or one.
+        most = max(2, *(len(branches) for _, branches in row))
         for shared, branches in row:
             at = begin + shared
             prompt = np.arange(begin, at)
@@ -145,11 +146,12 @@ class Segments:
         if begin < width:
             sequence(begin, width, np.arange(0))
         ends = np.cumsum([(0, 0), *lengths], axis=0, dtype=np.int32)
-        table = torch.from_numpy(np.concatenate([np.empty((0, most), dtype=np.int64), *copies]))
+        unshared = np.full(2, width - 1)  # a position that no branch copies
+        table = torch.from_numpy(np.concatenate([*copies, np.full((2, most), -1, dtype=np.int64)]))
         return cls(
             keys=torch.from_numpy(np.concatenate(keys).astype(np.int64)),
             own=torch.from_numpy(own),
-            shared=torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *shared_positions])),
+            shared=torch.from_numpy(np.concatenate([*shared_positions, unshared])),
             copies=table.clamp(min=0),
             copied=table >= 0,
             query_ends=torch.from_numpy(ends[:, 0].copy()),
@@ -214,10 +216,13 @@ def _segment_attention(query: Tensor, key: Tensor, value: Tensor, segments: Segm
         query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     table = (segments.keys, segments.own, segments.shared, segments.copies, segments.copied)
     key, value = _CopyPrompts.apply(key, *table), _CopyPrompts.apply(value, *table)
-    if not _flash_takes(query):
-        return _one_by_one(query, key, value, segments, scaling)[None]
+    attend = _flash if _flash_takes(query) else _one_by_one
+    return attend(query, key, value, segments, scaling)[None]
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
     ends = (segments.query_ends, segments.key_ends, segments.longest_query, segments.longest_key)
-    return torch.ops.aten._flash_attention_forward(query, key, value, *ends, 0.0, True, False, scale=scaling)[0][None]
+    return torch.ops.aten._flash_attention_forward(query, key, value, *ends, 0.0, True, False, scale=scaling)[0]
 
 
 def _flash_takes(query: Tensor) -> bool:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.fx.experimental._config
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
 from grpo.attention import RowLengths, finished_mask
+from grpo.compiling import compiled_for_any_size
 
 logger = logging.getLogger(__name__)
 
@@ -285,17 +285,8 @@ def next_logits(model: PreTrainedModel, tokens: Tensor, columns: Tensor, cache: 
     return output.logits[:, -1]
 
 
-@functools.cache
-def compiled_once(function: Callable, **options: Any) -> Callable:
-    """Compiled once for the process, whichever decoder calls it, for batches of any size."""
-    compiled = torch.compile(function, dynamic=True, **options)
-
-    def call(*args: Any, **keywords: Any) -> Any:
-        # Sizes that happen to be equal, such as rows and a head's size, must not be taken for one and the same.
-        with torch.fx.experimental._config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-            return compiled(*args, **keywords)
-
-    return call
+compiled_once = functools.cache(compiled_for_any_size)
+"""Whichever decoder calls it."""
 
 
 class _Run:
