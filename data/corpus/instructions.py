@@ -117,8 +117,8 @@ COVERED = 0.6
 _FUNCTION_WORDS = frozenset(
     word
     for line in (
-        "a an and are as at be by can do does for from go has have how i if in is it its me my not now of on one or our",
-        "so some somebody that the then there they this to two up was what when where who with you your",
+        "a an and are as at be by can do does for from go has have how i if in is it its me my not now of on one or",
+        "our so some somebody that the then there they this to two up was what when where who with you your",
         "수 것 곳 한 더 내 저는 나는 그 이 안 잘",
     )
     for word in line.split()
