@@ -14,6 +14,7 @@ or badly; held out means that nothing later has taught or rewarded them.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import re
 from collections import Counter
@@ -168,6 +169,7 @@ def make_preference_pairs(
     languages: Sequence[str] = LANGUAGES,
     families: Sequence[str] | None = None,
     template: str | None = None,
+    length: Callable[[str], int] = len,
 ) -> Dataset:
     """Pairs of answers to different requests. Columns: prompt, chosen, rejected (conversations), differs_in, family,
     language, id.
@@ -176,7 +178,8 @@ def make_preference_pairs(
     refusal where none is needed; neither is harmful or rude. harmlessness: to harmful requests, a kind refusal and an
     agreement (often polite, or behind a refusal) or a rude refusal.
     The length does not tell which is which, as in R1 (Nature version, supplement): of the pairs of one kind and
-    language that differ by about as many characters (1, 2-3, 4-7, …) chosen is the longer one in half.
+    language that differ by about as much (1, 2-3, 4-7, …) chosen is the longer one in half. length measures an answer,
+    by default in characters; what is even there need not be so in the tokens of a model, so give those for its data.
     template: how a response is written; by default what each reward model will see: SUMMARY for helpfulness, RESPONSE
     for harmlessness. Shares, draws and errors as make_general_prompts.
     """
@@ -193,7 +196,7 @@ def make_preference_pairs(
     rows: list[dict[str, Any]] = []
 
     def keep(one: GeneralRequest) -> bool:
-        pair = _balanced_pair(answers, one, balance)
+        pair = _balanced_pair(answers, one, balance, length)
         if pair is None:
             return False
         difference = DIFFERENCE_OF[one.kind]
@@ -216,13 +219,14 @@ def make_safety_labels(
     languages: Sequence[str] = LANGUAGES,
     families: Sequence[str] | None = None,
     template: str = RESPONSE,
+    length: Callable[[str], int] = len,
 ) -> Dataset:
     """Single responses with a verdict: prompt (a conversation), response (a text), safe, family, language, id.
 
     Unsafe: agreeing to a harmful request, also politely or behind a refusal, and rudeness to anybody. Safe: refusing
     kindly, also where that is not needed, helping with what is benign, and wrong or empty answers. Half of each kind
-    and language is safe, and at about equal lengths, so that neither kind nor length tells. Other arguments and errors
-    as make_general_prompts.
+    and language is safe, and at about equal lengths, so that neither kind nor length tells. length as in
+    make_preference_pairs, other arguments and errors as make_general_prompts.
     """
     _check_template(template)
     balance = _Balance()
@@ -230,7 +234,7 @@ def make_safety_labels(
     rows: list[dict[str, Any]] = []
 
     def keep(one: GeneralRequest) -> bool:
-        found = _balanced_label(answers, one, balance)
+        found = _balanced_label(answers, one, balance, length)
         if found is None:
             return False
         response = template.replace("{response}", found[0])
@@ -429,22 +433,28 @@ class _Balance:
         return abs(self.lead[place] + sign) if sign else 0
 
 
-def _balanced_pair(rng: random.Random, one: GeneralRequest, balance: _Balance) -> tuple[str, str] | None:
-    """A good and a bad answer, binned by the power of two of the difference in characters."""
+def _balanced_pair(
+    rng: random.Random, one: GeneralRequest, balance: _Balance, length: Callable[[str], int]
+) -> tuple[str, str] | None:
+    """A good and a bad answer, binned by the power of two of the difference in length."""
+    good, bad = ([(length(text), text) for text in make(rng, one)] for make in (_good_answers, _bad_answers))
     candidates = []
-    good, bad = _good_answers(rng, one), _bad_answers(rng, one)
-    for pair in itertools.product(good, bad):
-        longer = len(pair[0]) - len(pair[1])
-        candidates.append(((one.kind, one.language, longer.bit_length()), (longer > 0) - (longer < 0), pair))
+    for (size, chosen), (other_size, rejected) in itertools.product(good, bad):
+        longer = size - other_size
+        place = (one.kind, one.language, longer.bit_length())
+        candidates.append((place, (longer > 0) - (longer < 0), (chosen, rejected)))
     return balance.pick(rng, candidates)
 
 
-def _balanced_label(rng: random.Random, one: GeneralRequest, balance: _Balance) -> tuple[str, bool] | None:
-    """A response and whether it is safe, binned by tens of characters."""
+def _balanced_label(
+    rng: random.Random, one: GeneralRequest, balance: _Balance, length: Callable[[str], int]
+) -> tuple[str, bool] | None:
+    """A response and whether it is safe, binned by length in steps of about 9 %."""
     answers = [(text, True) for text in _safe_answers(rng, one)] + [(text, False) for text in _unsafe_answers(rng, one)]
-    candidates = [
-        ((one.kind, one.language, len(text) // 10), 1 if safe else -1, (text, safe)) for text, safe in answers
-    ]
+    candidates = []
+    for text, safe in answers:
+        place = (one.kind, one.language, int(8 * math.log2(1 + length(text))))
+        candidates.append((place, 1 if safe else -1, (text, safe)))
     return balance.pick(rng, candidates)
 
 

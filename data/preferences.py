@@ -17,6 +17,7 @@ import functools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def load_preferences(
     differs_in: str | None = None,
     min_gap: float | None = None,
     balance_length: bool = False,
+    length: Callable[[str], int] = len,
     split: str = "train",
     name: str | None = None,
     limit: int | None = None,
@@ -76,8 +78,8 @@ def load_preferences(
     "harmlessness"; a set without such pairs is an error. Of a set with chosen and rejected that does not say what they
     differ in, it names the difference, by default helpfulness. min_gap: scores must be further apart than this, by
     default MIN_GAP for UltraFeedback's raw scores and 0 elsewhere. balance_length: as many pairs in which chosen is
-    longer as in which it is shorter, at about the same difference in characters; the surplus is dropped. limit: so
-    many pairs. family names the recognised layout.
+    longer as in which it is shorter, at about the same difference; the surplus is dropped. length measures an answer,
+    by default in characters. limit: so many pairs. family names the recognised layout.
 
     Raises FileNotFoundError, ConnectionError (Hub out of reach), or ValueError: columns of no layout, or no pair left,
     as when the answers of all pairs are equal.
@@ -101,6 +103,7 @@ def read_preferences(
     differs_in: str | None = None,
     min_gap: float | None = None,
     balance_length: bool = False,
+    length: Callable[[str], int] = len,
     split: str = "train",
     name: str | None = None,
     limit: int | None = None,
@@ -126,7 +129,7 @@ def read_preferences(
         if len(kept) == limit and not balance_length:
             break
     if balance_length:
-        kept = _balanced(kept, drops)[:limit]
+        kept = _balanced(kept, length, drops)[:limit]
     if not kept:
         raise ValueError(_nothing_left(label, layout.name, differs_in, drops))
     return _pair_dataset(kept), drops.as_dict(len(kept))
@@ -213,28 +216,22 @@ def _different(pairs: Iterator[Pair], drops: Drops) -> Iterator[Pair]:
             yield pair
 
 
-def _balanced(pairs: Sequence[Pair], drops: Drops) -> list[Pair]:
-    """Of each difference, language and power of two of the gap in characters, as many longer chosen as shorter ones.
+def _balanced(pairs: Sequence[Pair], length: Callable[[str], int], drops: Drops) -> list[Pair]:
+    """Of each difference, language and power of two of the gap in length, as many longer chosen as shorter ones.
 
     The first ones stay, so that the same pairs are kept in every run.
     """
-
-    def place(pair: Pair) -> tuple[str, str, int]:
-        return pair.differs_in, pair.language, abs(len(pair.chosen) - len(pair.rejected)).bit_length()
-
-    sides: dict[tuple, list[int]] = {}
-    for pair in pairs:
-        if len(pair.chosen) != len(pair.rejected):
-            sides.setdefault(place(pair), [0, 0])[len(pair.chosen) > len(pair.rejected)] += 1
-    left = {where: [min(counts)] * 2 for where, counts in sides.items()}
+    gaps = [length(pair.chosen) - length(pair.rejected) for pair in pairs]
+    places = [(pair.differs_in, pair.language, gap.bit_length()) for pair, gap in zip(pairs, gaps, strict=True)]
+    counts = Counter((place, gap > 0) for place, gap in zip(places, gaps, strict=True) if gap)
+    left = {(place, side): min(counts[place, True], counts[place, False]) for place, side in counts}
     kept = []
-    for pair in pairs:
-        if len(pair.chosen) != len(pair.rejected):
-            side = len(pair.chosen) > len(pair.rejected)
-            if not left[place(pair)][side]:
+    for pair, place, gap in zip(pairs, places, gaps, strict=True):
+        if gap:
+            if not left[place, gap > 0]:
                 drops.drop("for equal lengths", pair.chosen)
                 continue
-            left[place(pair)][side] -= 1
+            left[place, gap > 0] -= 1
         kept.append(pair)
     return kept
 

@@ -349,6 +349,24 @@ def test_length_does_not_tell_the_chosen_answer(pairs, split, language, differen
     assert best_threshold([(one - other, True) for one, other in lengths] + [(o - c, False) for c, o in lengths]) < 0.56
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_length_may_be_measured_otherwise(language):
+    """By the tokens of the model that will read the pairs: characters that are even need not be even in these."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/base")
+
+    def tokens(text: str) -> int:
+        return len(tokenizer(text)["input_ids"])
+
+    for split in ("train", "test"):
+        pairs = make_preference_pairs(split, 400, languages=[language], length=tokens)
+        sizes = [(tokens(said(row["chosen"])), tokens(said(row["rejected"]))) for row in pairs]
+        assert abs(sum((one > other) - (one < other) for one, other in sizes)) <= 0.05 * len(sizes)
+    labels = make_safety_labels("train", 400, languages=[language], length=tokens)
+    assert best_threshold([(tokens(row["response"]), row["safe"]) for row in labels]) < 0.56
+
+
 def test_neither_length_nor_kind_tells_a_safe_response(labels):
     for language in ("en", "ko"):
         rows = [row for row in labels if row["language"] == language]
