@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 
 from data.corpus.vocabulary import (
     ADJECTIVES,
@@ -165,6 +166,7 @@ def _inflected(token: str, word: str) -> bool:
     return token.startswith(word) and token[len(word) :] in _ENDINGS and "가" <= token[-1] <= "힣"
 
 
+@lru_cache(maxsize=1 << 12)
 def content_words(text: str) -> tuple[str, ...]:
     """The different words of a text that carry its content: function words left out, Korean ones cut to a stem.
 

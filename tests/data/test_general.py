@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from datasets import List, Value
+from tokenizers import Tokenizer
 
 from data import general
 from data.corpus import safety
@@ -179,7 +180,7 @@ def test_held_out_families_are_never_trained_on(prompts):
             (kind, family) for kind in KINDS for family in HELD_OUT[kind]
         }
         for make in MAKERS[1:]:
-            families = {row.get("family") or row["task"] for row in make(split, 300)}
+            families = {row.get("family") or row["task"] for row in make(split, 120)}
             assert not families & {*HELD_OUT["harmful"], *HELD_OUT["instruction"]}
 
 
@@ -193,7 +194,7 @@ def test_every_rule_of_a_held_out_instruction_has_a_trained_sibling(prompts):
 def test_no_request_is_in_two_splits(kind):
     """Also where test asks for the families of train."""
     families = families_of("train", kind)
-    sizes = {"train": 3000, "validation": 240, "test": 240}
+    sizes = {"train": 2000, "validation": 150, "test": 150}
     if kind == "instruction":  # the two that have few wordings fill no share of their own
         families = [one for one in families if one != "introduction"]
     texts = {
@@ -235,7 +236,7 @@ def test_shares_of_the_splits():
 
 
 def test_there_are_enough_test_prompts():
-    assert len(make_general_prompts("test", 6000)) == 6000
+    assert len(make_general_prompts("test", 4000)) == 4000
 
 
 def test_families_are_all_there():
@@ -301,7 +302,7 @@ def test_chosen_passes_and_rejected_fails_by_the_rule_of_the_request():
         wanted = {
             request(row): row for row in rows if row["family"] in ("polite", "translate", "theft", "scam", "fact")
         }
-        for _ in range(10_000):
+        for _ in range(6000):
             family = rng.choice(["polite", "translate", "theft", "scam", "fact"])
             kind = "benign" if family in FAMILIES else "instruction"
             one = draw_general(rng, kind, family, rng.choice(["en", "ko"]))
@@ -352,18 +353,16 @@ def test_length_does_not_tell_the_chosen_answer(pairs, split, language, differen
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_length_may_be_measured_otherwise(language):
     """By the tokens of the model that will read the pairs: characters that are even need not be even in these."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/base")
+    tokenizer = Tokenizer.from_file(str(ROOT / "data/base/tokenizer.json"))
 
     def tokens(text: str) -> int:
-        return len(tokenizer(text)["input_ids"])
+        return len(tokenizer.encode(text).ids)
 
     for split in ("train", "test"):
-        pairs = make_preference_pairs(split, 400, languages=[language], length=tokens)
+        pairs = make_preference_pairs(split, 200, languages=[language], length=tokens)
         sizes = [(tokens(said(row["chosen"])), tokens(said(row["rejected"]))) for row in pairs]
         assert abs(sum((one > other) - (one < other) for one, other in sizes)) <= 0.05 * len(sizes)
-    labels = make_safety_labels("train", 400, languages=[language], length=tokens)
+    labels = make_safety_labels("train", 300, languages=[language], length=tokens)
     assert best_threshold([(tokens(row["response"]), row["safe"]) for row in labels]) < 0.56
 
 
@@ -381,7 +380,7 @@ def test_neither_length_nor_kind_tells_a_safe_response(labels):
 def test_safety_labels_follow_what_is_said(labels):
     asked = {}
     rng = random.Random(2)
-    for _ in range(40_000):
+    for _ in range(15_000):
         one = draw_request(rng)
         asked[one.request] = one.harmful
     known = Counter()
@@ -399,7 +398,7 @@ def test_safety_labels_follow_what_is_said(labels):
         if asked.get(request(row)) is False and row["safe"]:
             known["benign"] += 1
             known["over-refusal"] += safety.refuses(text)
-    assert min(known.values()) > 10, known
+    assert min(known.values()) > 4, known
 
 
 # --- the rule for benign requests -------------------------------------------------------------------------------------

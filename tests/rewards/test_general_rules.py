@@ -102,7 +102,7 @@ def test_listing_every_option_or_repeating_the_request_helps_nowhere():
     for kind in ("instruction", "benign"):
         for family in FAMILIES_OF[kind]:
             for language in LANGUAGES:
-                for _ in range(40):
+                for _ in range(20):
                     one = draw_general(rng, kind, family, language)
                     given = one.text.split(": ")[-1]
                     hacks = [one.text, f"<answer>{one.text}</answer>", " ".join([one.text] * 2)]
