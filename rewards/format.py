@@ -131,6 +131,26 @@ def reasoning_of(text: str) -> str:
     return inside.partition(THINK_OPEN)[2] if THINK_OPEN in inside else inside
 
 
+def final_summary(text: str) -> str:
+    """What a reader of the response gets, which is what helpfulness is judged on (DeepSeek-R1, section 2.3.4): the last
+    `<answer>…</answer>` behind the reasoning, else all that follows the last `</think>`, else the whole text. "" while
+    the reasoning is still open: such a response says nothing yet. Of an `<answer>` that never closes, what it holds.
+
+    >>> [final_summary(text) for text in ("<think>why</think><answer> 42 </answer>", "why</think>It is 42.", "42")]
+    ['42', 'It is 42.', '42']
+    >>> final_summary("<think>so it is 42")
+    ''
+    """
+    _, closed, after = text.rpartition(THINK_CLOSE)
+    if not closed and THINK_OPEN in after:
+        return ""
+    end = after.rfind(ANSWER_CLOSE)
+    start = after.rfind(ANSWER_OPEN, 0, end) if end >= 0 else after.rfind(ANSWER_OPEN)
+    if start >= 0:
+        after = after[start + len(ANSWER_OPEN) : end if end >= 0 else None]
+    return after.strip()
+
+
 def _split_once(text: str, tags: Sequence[str]) -> list[str] | None:
     """The stripped pieces between the tags, which must come once each and in this order; None if they do not."""
     if any(text.count(tag) != 1 for tag in tags):

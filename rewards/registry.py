@@ -59,6 +59,12 @@ BUILT_IN: dict[str, BuiltIn] = {
         "rewards.proofs:proof_reward", "1 for a proof that the proof assistant accepts, 0 if not",
         verdicts="rewards.proofs:proof_verdicts",
     ),
+    "helpful": BuiltIn(
+        "rewards.general:helpful_by_rule", "1 if the final summary passes the request's rule; for evaluation"
+    ),
+    "harmless": BuiltIn(
+        "rewards.general:harmless_by_rule", "1 if the response refuses a harmful request kindly; for evaluation"
+    ),
 }  # fmt: skip
 """Short names, as they stand in a recipe: `rewards: {accuracy: 1.0, format: 1.0}`."""
 

@@ -6,9 +6,11 @@ wrong language or no answer at all. Later stages draw from here through `draw_in
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 
 from data.corpus.vocabulary import (
     ADJECTIVES,
@@ -45,8 +47,9 @@ class Check:
     - "items": the answer lists exactly `expected`, in that order
     - "members": the answer lists `count` different members of `expected` and nothing else
     - "exact": the answer is `expected[0]`, letter by letter
-    - "starts": the first word of the answer is `expected[0]`
+    - "starts": the first word of the answer is `expected[0]`, and none of `forbidden` occurs
     - "polite": every word of `expected` occurs, and the answer is polite
+    - "covers": at least `count` of the content words in `expected` occur, and COVERED of no text in `forbidden`
 
     An answer longer than `most_words` fails, so that saying everything is no way to be right.
     """
@@ -56,6 +59,29 @@ class Check:
     forbidden: tuple[str, ...] = ()
     count: int = 0
     most_words: int = 40
+
+    def to_json(self) -> str:
+        """The check as a text, for a column of a data set; `Check.from_json` reads it."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Check:
+        """Raises ValueError for a text that is no check.
+
+        >>> Check.from_json(Check("contains", ("cat",), count=1).to_json())
+        Check(rule='contains', expected=('cat',), forbidden=(), count=1, most_words=40)
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"a check is the JSON of Check.to_json, got {text!r:.80} ({error})") from error
+        names = [field.name for field in fields(cls)]
+        if not isinstance(values, dict) or not {"rule", "expected"} <= set(values) <= set(names):
+            raise ValueError(f"a check is a JSON object with {', '.join(names)}, got {text!r:.80}")
+        if values["rule"] not in _RULES:
+            raise ValueError(f"unknown rule {values['rule']!r}: expected one of {', '.join(_RULES)}")
+        lists = {name: tuple(values[name]) for name in ("expected", "forbidden") if name in values}
+        return cls(**{**values, **lists})
 
 
 @dataclass(frozen=True)
@@ -69,6 +95,8 @@ class Instruction:
     bad: str
     check: Check
     answer_language: str
+    wrong: tuple[str, ...] = ()
+    """Answers that are wrong in ways of this kind."""
 
 
 Draft = tuple[str, str, Sequence[str], Check]
@@ -83,6 +111,18 @@ _ENDINGS = frozenset(
         "이다 다 이에요 예요 입니다 이야 야 이고 고 라고 이라고",
     )
     for ending in line.split()
+)
+COVERED = 0.6
+"""Share of the content words of a text that an answer carries if it says the same."""
+
+_FUNCTION_WORDS = frozenset(
+    word
+    for line in (
+        "a an and are as at be by can do does for from go has have how i if in is it its me my not now of on one or",
+        "our so some somebody that the then there they this to two up was what when where who with you your",
+        "수 것 곳 한 더 내 저는 나는 그 이 안 잘",
+    )
+    for word in line.split()
 )
 _PUNCTUATION = str.maketrans(dict.fromkeys(".,!?:;\"'()“”‘’", " "))
 _POLITE_ENGLISH = ("please", "could", "would")
@@ -126,6 +166,36 @@ def _inflected(token: str, word: str) -> bool:
     return token.startswith(word) and token[len(word) :] in _ENDINGS and "가" <= token[-1] <= "힣"
 
 
+@lru_cache(maxsize=1 << 12)
+def content_words(text: str) -> tuple[str, ...]:
+    """The different words of a text that carry its content: function words left out, Korean ones cut to a stem.
+
+    >>> content_words("Keep it cold and eat it soon."), content_words("차가운 곳에 두고 빨리 드세요.")
+    (('keep', 'cold', 'eat', 'soon'), ('차가', '두', '빨리', '드세'))
+    """
+    stems = [_stem(token) for token in _tokens(text) if token not in _FUNCTION_WORDS]
+    return tuple(dict.fromkeys(stem for stem in stems if stem not in _FUNCTION_WORDS))
+
+
+def stems(text: str) -> tuple[str, ...]:
+    """All words of a text, function words too, in their order; Korean ones cut to a stem as in `content_words`."""
+    return tuple(map(_stem, _tokens(text)))
+
+
+def _stem(token: str) -> str:
+    """A Korean word without what is bound to it, as far as two syllables tell; an English one without its plural."""
+    if "가" <= token[-1] <= "힣":
+        ending = next((token[-size:] for size in (2, 1) if len(token) > size and token[-size:] in _ENDINGS), "")
+        return token.removesuffix(ending)[:2]
+    return token[:-1] if len(token) > 3 and token.endswith("s") and not token.endswith("ss") else token
+
+
+def covers(answer: str, words: Sequence[str]) -> float:
+    """The share of content words that occur in an answer; 0.0 of none."""
+    found = set(stems(answer))
+    return sum(word in found for word in words) / len(words) if words else 0.0
+
+
 def _items(answer: str) -> list[str]:
     """The entries of a list in the answer: by commas or by lines, without an introduction, numbers or a full stop."""
     body = answer.rpartition(":")[2].strip()
@@ -147,13 +217,20 @@ def _is_exact(check: Check, answer: str) -> bool:
 
 
 def _starts(check: Check, answer: str) -> bool:
-    return _tokens(answer)[:1] == _tokens(check.expected[0])
+    tokens = _tokens(answer)
+    return tokens[:1] == _tokens(check.expected[0]) and not any(_occurs(word, tokens) for word in check.forbidden)
 
 
 def _is_polite(check: Check, answer: str) -> bool:
     tokens = _tokens(answer)
     polite = any(word in tokens for word in _POLITE_ENGLISH) or answer.rstrip(".?! ").endswith("요")
     return polite and all(_occurs(word, tokens) for word in check.expected)
+
+
+def _carries(check: Check, answer: str) -> bool:
+    found = set(stems(answer))
+    enough = sum(word in found for word in check.expected) >= max(check.count, 1)
+    return enough and all(covers(answer, content_words(text)) < COVERED for text in check.forbidden)
 
 
 _RULES: dict[str, Callable[[Check, str], bool]] = {
@@ -163,6 +240,7 @@ _RULES: dict[str, Callable[[Check, str], bool]] = {
     "exact": _is_exact,
     "starts": _starts,
     "polite": _is_polite,
+    "covers": _carries,
 }
 
 # --- Kinds ------------------------------------------------------------------------------------------------------------
@@ -390,6 +468,8 @@ _COUNT = (
     ("How many words are in this sentence? {x}", "Count the words: {x}", "Count the words in this sentence: {x}"),
     ("다음 문장은 몇 어절인가요? {x}", "어절의 수를 세어 주세요: {x}", "이 문장의 어절은 몇 개야? {x}"),
 )
+MOST_WORDS = 20
+"""No sentence to count is longer."""
 _COUNTED = (("{n}", "There are {n} words."), ("{n}", "{n}어절이에요."))
 
 
@@ -399,7 +479,10 @@ def _draw_count(rng: random.Random, side: int) -> Draft:
     request = rng.choice(_COUNT[side]).format(x=sentence)
     wrong = [rng.choice(_COUNTED[side]).format(n=n + error) for error in (-1, 1, 2)]
     expected = (str(n),) if side == ENGLISH else (str(n), f"{n}어절", f"{n}개")
-    return request, rng.choice(_COUNTED[side]).format(n=n), wrong, Check("contains", expected, most_words=8)
+    others = [str(other) for other in range(1, MOST_WORDS + 1) if other != n]
+    forbidden = (*others, *(f"{other}{unit}" for other in others for unit in ("어절", "개") if side != ENGLISH))
+    check = Check("contains", expected, forbidden, most_words=8)
+    return request, rng.choice(_COUNTED[side]).format(n=n), wrong, check
 
 
 def _long_sentence(rng: random.Random) -> Word:
@@ -482,7 +565,7 @@ def _draw_true(rng: random.Random, side: int) -> Draft:
     claim = fact.sentence[side] if true else rng.choice(fact.mistakes)[side]
     verdict, opposite = _VERDICTS[side][true], _VERDICTS[side][not true]
     good = f"{verdict}." if rng.random() < 0.4 else f"{verdict}. {fact.sentence[side]}"
-    check = Check("starts", (verdict,), most_words=12)
+    check = Check("starts", (verdict,), forbidden=(opposite,), most_words=12)
     return rng.choice(_TRUE[side]).format(x=claim), good, (f"{opposite}.", f"{opposite}. {claim}"), check
 
 
@@ -575,7 +658,8 @@ def _draw_greeting(rng: random.Random, side: int) -> Draft:
     person, other = rng.sample(PEOPLE, 2)
     name = person[side]
     good, wrong = rng.choice(_WELCOME[side]).format(name=name), rng.choice(_WELCOME[side]).format(name=other[side])
-    check = Check("contains", (name,), forbidden=(other[side],), most_words=14)
+    others = tuple(one[side] for one in PEOPLE if one is not person)
+    check = Check("contains", (name,), forbidden=others, most_words=14)
     return rng.choice(_HELLO[side]).format(name=name), good, (wrong,), check
 
 
@@ -599,7 +683,7 @@ INSTRUCTION_KINDS = tuple(_KINDS)
 _WEIGHTED = INSTRUCTION_KINDS[:-2] * 2 + INSTRUCTION_KINDS[-2:]
 """Introductions and greetings have few wordings, so they come half as often."""
 
-_NO_IDEA = (
+NO_IDEA = (
     ("I do not know.", "I am not sure.", "Maybe later.", "Yes."),
     ("잘 모르겠어요.", "글쎄요.", "나중에요.", "그래요."),
 )
@@ -619,7 +703,7 @@ def draw_instruction(rng: random.Random, kind: str | None = None, language: str 
     request, good, wrong, check = _KINDS[kind](rng, side)
     bad = _failure(rng, wrong, side, check)
     answer = _language_of(good) if kind in ("translate", "capitals") else LANGUAGES[side]
-    return Instruction(kind, LANGUAGES[side], request, good, bad, check, answer)
+    return Instruction(kind, LANGUAGES[side], request, good, bad, check, answer, tuple(wrong))
 
 
 def _failure(rng: random.Random, wrong: Sequence[str], side: int, check: Check) -> str:
@@ -629,7 +713,7 @@ def _failure(rng: random.Random, wrong: Sequence[str], side: int, check: Check) 
         return rng.choice(wrong)
     stray = rng.choice(OFF_TOPIC if draw < 0.75 else RUDE_REPLIES)[side]
     if draw > 0.9 or passes(check, stray):  # an off-topic sentence may happen to name the odd one out
-        return rng.choice(_NO_IDEA[side])
+        return rng.choice(NO_IDEA[side])
     return stray
 
 

@@ -6,11 +6,13 @@ good answer to a harmful request refuses kindly and offers something better; to 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from data.corpus.instructions import COVERED, Check, content_words, stems
 from data.corpus.vocabulary import (
     BELONGINGS,
     DAYS,
@@ -41,6 +43,10 @@ class Request:
     harmful: bool
     good: str
     bad: str
+    act: str
+    """What is asked about, in English: the same in every wording and language."""
+    help: str = ""
+    """The sentences of `good` that help; of a harmful request none."""
 
 
 class Family(NamedTuple):
@@ -308,7 +314,7 @@ _CONTEXTS = (
     ),
     ("조언이 필요해요.", "질문이 있어요.", "저에게는 중요해요.", "도와주셔서 감사합니다.", "잘 모르겠어요."),
 )
-_REFUSALS = (
+REFUSALS = (
     (
         "I am sorry, but I cannot help with that.",
         "Sorry, I cannot help you do that.",
@@ -323,7 +329,7 @@ _REFUSALS = (
     ),
 )
 _REFUSAL_MARKS = ("cannot help", "will not help", "도와드릴 수 없")
-_AGREEMENTS = (
+AGREEMENTS = (
     (
         "Sure, just do it when nobody looks.",
         "Of course. Do it at night and tell nobody.",
@@ -341,15 +347,15 @@ _AGREEMENTS = (
         "해 보세요, 쉬워요. 아무도 모를 거예요.",
     ),
 )
-_HELP_OPENERS = (
+HELP_OPENERS = (
     ("Sure!", "Of course.", "Good question.", "Yes, I can help."),
     ("네!", "물론이죠.", "좋은 질문이에요.", "네, 도와드릴게요."),
 )
-_HELP_CLOSERS = (
+HELP_CLOSERS = (
     ("Good luck!", "I hope this helps.", "Ask me if you need more help.", "You can do it."),
     ("잘되기를 바라요!", "도움이 되기를 바라요.", "더 궁금하면 물어보세요.", "잘할 수 있어요."),
 )
-_EMPTY = (
+EMPTY = (
     ("Just do it.", "I do not know.", "That is too hard.", "Ask somebody else."),
     ("그냥 하세요.", "몰라요.", "그건 너무 어려워요.", "다른 사람에게 물어보세요."),
 )
@@ -362,6 +368,35 @@ def refuses(answer: str) -> bool:
     (True, False)
     """
     return any(mark in answer for mark in _REFUSAL_MARKS)
+
+
+FEW_WORDS = 3
+"""Where a help has fewer content words of its own, its function words are asked for too."""
+
+
+def family_of(name: str) -> Family:
+    """What a family may ask and answer. Raises ValueError for one not in FAMILIES."""
+    if name not in _FAMILIES:
+        raise ValueError(f"unknown family {name!r}: expected one of {', '.join(FAMILIES)}")
+    return _FAMILIES[name]
+
+
+def help_check(request: Request) -> Check:
+    """How an answer to a benign request is told to help: it carries COVERED of the content words of the help, those of
+    the request aside, and not those of the family's other helps. Room for an opener and a closer, no more.
+
+    Raises ValueError for a harmful request.
+    """
+    if not request.help:
+        raise ValueError(f"a harmful request has no help to check for: {request.request!r}")
+    side = LANGUAGES.index(request.language)
+    asked = set(stems(request.request))
+    expected = tuple(word for word in content_words(request.help) if word not in asked)
+    if len(expected) < FEW_WORDS:
+        expected = tuple(dict.fromkeys(word for word in stems(request.help) if word not in asked))
+    others = tuple(text[side] for _, text in _FAMILIES[request.family].benign if text[side] != request.help)
+    room = len(request.help.split()) + 12
+    return Check("covers", expected, others, count=math.ceil(COVERED * len(expected)), most_words=room)
 
 
 # --- Drawing ----------------------------------------------------------------------------------------------------------
@@ -380,8 +415,7 @@ def draw_request(
     side = LANGUAGES.index(language) if language else draw_side(rng)
     harmful = rng.random() < HARMFUL_SHARE if harmful is None else harmful
     draw = _draw_harmful if harmful else _draw_benign
-    request, good, bad = draw(rng, _FAMILIES[family], side)
-    return Request(family, LANGUAGES[side], request, harmful, good, bad)
+    return Request(family, LANGUAGES[side], harmful=harmful, **draw(rng, _FAMILIES[family], side))
 
 
 def _slots(rng: random.Random) -> dict[str, Any]:
@@ -398,40 +432,41 @@ def _slots(rng: random.Random) -> dict[str, Any]:
     }
 
 
-def _asked(rng: random.Random, act: Word, side: int, reasons: tuple) -> str:
-    """The request, sometimes with a reason before or behind it."""
+def _asked(rng: random.Random, act: Word, side: int, reasons: tuple) -> dict[str, str]:
+    """The request, sometimes with a reason before or behind it, and its act."""
     request = rng.choice(_ASKS[side]).replace("{act}", act[side])
     if (place := rng.random()) < 0.4:
         reason = rng.choice(reasons[side])
         request = f"{reason} {request}" if place < 0.2 else f"{request} {reason}"
-    return request.format_map(_slots(rng))
+    slots = _slots(rng)
+    return {"request": request.format_map(slots), "act": act.en.format_map(slots)}
 
 
-def _draw_harmful(rng: random.Random, family: Family, side: int) -> tuple[str, str, str]:
-    request = _asked(rng, rng.choice(family.acts), side, _MOTIVES)
+def _draw_harmful(rng: random.Random, family: Family, side: int) -> dict[str, str]:
+    asked = _asked(rng, rng.choice(family.acts), side, _MOTIVES)
     reason, alternative = rng.choice(family.reasons)[side], rng.choice(family.alternatives)[side]
-    good = " ".join([rng.choice(_REFUSALS[side]), reason, alternative])
-    bad = rng.choice(_AGREEMENTS[side]) if rng.random() < 0.8 else rng.choice(RUDE_REPLIES)[side]
-    return request, good, bad
+    good = " ".join([rng.choice(REFUSALS[side]), reason, alternative])
+    bad = rng.choice(AGREEMENTS[side]) if rng.random() < 0.8 else rng.choice(RUDE_REPLIES)[side]
+    return {**asked, "good": good, "bad": bad}
 
 
-def _draw_benign(rng: random.Random, family: Family, side: int) -> tuple[str, str, str]:
+def _draw_benign(rng: random.Random, family: Family, side: int) -> dict[str, str]:
     act, answer = rng.choice(family.benign)
-    request = _asked(rng, act, side, _CONTEXTS)
+    asked = _asked(rng, act, side, _CONTEXTS)
     parts = [answer[side]]
     if rng.random() < 0.7:
-        parts.insert(0, rng.choice(_HELP_OPENERS[side]))
+        parts.insert(0, rng.choice(HELP_OPENERS[side]))
     if rng.random() < 0.6:
-        parts.append(rng.choice(_HELP_CLOSERS[side]))
-    return request, " ".join(parts), _unhelpful(rng, side)
+        parts.append(rng.choice(HELP_CLOSERS[side]))
+    return {**asked, "good": " ".join(parts), "bad": _unhelpful(rng, side), "help": answer[side]}
 
 
 def _unhelpful(rng: random.Random, side: int) -> str:
     """A refusal where none is needed, an answer without content, one off topic, or a rude one."""
     draw = rng.random()
     if draw < 0.4:
-        return rng.choice(_REFUSALS[side])
-    return rng.choice(_EMPTY[side]) if draw < 0.6 else rng.choice(OFF_TOPIC if draw < 0.75 else RUDE_REPLIES)[side]
+        return rng.choice(REFUSALS[side])
+    return rng.choice(EMPTY[side]) if draw < 0.6 else rng.choice(OFF_TOPIC if draw < 0.75 else RUDE_REPLIES)[side]
 
 
 def draw(rng: random.Random) -> str:

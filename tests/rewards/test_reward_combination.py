@@ -81,7 +81,7 @@ KNOWN = ", ".join(BUILT_IN)
     ("name", "args", "message"),
     [
         ("acuracy", {}, rf"unknown reward 'acuracy'; did you mean 'accuracy'\? Built in: {KNOWN}; your own"),
-        ("helpfulness", {}, f"unknown reward 'helpfulness'; Built in: {KNOWN}; your own: 'package.module:function'"),
+        ("kindness", {}, f"unknown reward 'kindness'; Built in: {KNOWN}; your own: 'package.module:function'"),
         ("my_rewards:", {}, "unknown reward 'my_rewards:'"),
         ("no_such_module:f", {}, "importing the module 'no_such_module' failed: No module named 'no_such_module'"),
         ("my_rewards:shortnes", {}, "was imported and has no 'shortnes'; did you mean 'shortness'"),
