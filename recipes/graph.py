@@ -30,9 +30,10 @@ class Stage:
     code_version: str | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name) or re.search(r"-superseded-\d+$", self.name):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name) or re.search(r"-\d+$", self.name):
             raise PipelineError(
-                f"stage name {self.name!r}: use letters, digits, - and _ (it becomes a folder), and not -superseded-N"
+                f"stage name {self.name!r}: it becomes a folder, so use letters, digits, - and _, and no -N at the "
+                "end, which numbers folders of one name"
             )
         if isinstance(self.inputs, str):
             raise PipelineError(f"stage {self.name!r}: inputs is a list of stages, got the text {self.inputs!r}")

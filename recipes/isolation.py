@@ -215,7 +215,7 @@ def run_isolated(request: dict[str, Any], ranks: Ranks, lock: int | None) -> dic
 
 
 def _stage_environment(port: int | None) -> dict[str, str]:
-    environment = dict(os.environ)
+    environment = {"PYTHONUNBUFFERED": "1"} | os.environ  # what a stage prints is seen when it prints it
     environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if port is not None:
         # The launcher's own meeting place is in use by the pipeline's ranks; their stages meet beside it.

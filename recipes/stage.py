@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def paths_in(settings: dict[str, Any]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for key, value in _flat(settings):
-        if "/" in value and key.split(".")[-1] not in NOT_READ and Path(value).exists():
+        if "/" in value and key.split(".")[-1] not in NOT_READ and os.path.exists(value):
             found[key] = value
             if value.endswith((".yaml", ".yml")) and Path(value).is_file():
                 from recipes.parser import RecipeError, load_yaml
@@ -208,8 +209,8 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def dotted_path(function: Callable) -> str:
-    """`package.module:function`, as load_function takes it; what it was called in its module, though, may be gone."""
-    return f"{function.__module__}:{function.__qualname__}"
+    """`package.module:function`; load_function finds it there if it stands at the top of its module."""
+    return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def load_function(path: str) -> Callable:

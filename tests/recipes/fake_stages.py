@@ -111,6 +111,7 @@ def count(context: StageContext) -> StageResult:
     done = json.loads(saved.read_text()) if context.resume and saved.exists() else []
     for unit in range(len(done), UNITS):
         block(f"{unit} begins")
+        time.sleep(float(os.environ.get("FAKE_PAUSE", 0)))
         log(f"unit {unit}")
         block(f"{unit} worked")
         done.append(context.seed + unit)
@@ -136,6 +137,17 @@ def stops_when_asked(context: StageContext) -> StageResult:
         time.sleep(0.02)
     (context.folder / "checkpoint").write_text("step 3")
     return StageResult(interrupted=True)
+
+
+def finishes_anyway(context: StageContext) -> StageResult:
+    """A signal comes, and the stage has only its last step left."""
+    asked = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    Path(os.environ["FAKE_BLOCKED"]).write_text("ready")
+    while not asked:
+        time.sleep(0.02)
+    wrote(context, "all of it")
+    return StageResult()
 
 
 def sleeps(context: StageContext) -> StageResult:
@@ -172,7 +184,7 @@ def drive(folder: str, isolate: bool) -> None:
         Stage(name="last", run=copy, inputs=["counted"], settings={"text": "z"}),
     ]
     if name := os.environ.get("FAKE_STAGE"):
-        stages = [Stage(name="alone", run=globals()[name])]
+        stages = [Stage(name="alone", run=globals()[name]), Stage(name="behind", run=copy, inputs=["alone"])]
     try:
         Pipeline(stages, folder, seed=7, isolate=isolate).run()
     except Stopped as stopped:

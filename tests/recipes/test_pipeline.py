@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 from fake_stages import UNITS
 
 from recipes import pipeline as module
+from recipes import stage as stage_module
 from recipes.isolation import locked
 from recipes.manifest import Manifest
 from recipes.parser import RecipeError
@@ -120,7 +122,7 @@ def test_a_cycle_is_named_along_its_arrows(tmp_path):
     assert all(needs[after] == before for before, after in pairwise(path))
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "a.b", "x-superseded-2", "a b"])
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a.b", "x-superseded-2", "sft-2", "a b"])
 def test_a_name_that_makes_no_folder_is_an_error(name):
     with pytest.raises(PipelineError, match="stage name"):
         stage(name)
@@ -319,6 +321,11 @@ def test_settings_that_are_paths_are_inputs(tmp_path, calls):
     assert "settings.config:model_name_or_path changed" in one().plan()[0].why
     recipe.write_text(recipe.read_text() + "learning_rate: 1e-4\n")
     assert "settings.config changed" in one().plan()[0].why
+
+
+def test_a_long_text_is_no_path(tmp_path):
+    settings = {"template": "</think>\n" * 2000, "odd": "a/\0", "list": [{"deep": "/"}]}
+    assert stage_module.paths_in(settings) == {"list.0.deep": "/"}
 
 
 def test_a_lost_output_is_made_again(tmp_path, calls):
@@ -782,6 +789,29 @@ def test_a_kill_at_any_moment_costs_nothing_that_was_done(tmp_path, calls, momen
     assert not (tmp_path / "run/counted/outcome.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("isolate", ["isolate", "same"])
+def test_kills_at_random_moments_end_in_the_same_place(tmp_path, calls, isolate):
+    """Each call lives a little longer than the one before, until one gets through."""
+    draw, kills = random.Random(0), 0
+    while True:
+        process = drive(tmp_path / "run", isolate, FAKE_PAUSE="0.2")
+        try:
+            output, _ = process.communicate(timeout=0.2 + 0.05 * kills + 0.4 * draw.random())
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    assert process.returncode == 0, output
+    assert kills >= 2
+    done = calls()
+    assert len([line for line in done if line.startswith("unit")]) <= UNITS + kills
+    assert weights(tmp_path / "run", "last") == "[7, 8, 9, 10]+z"
+    assert folders(tmp_path / "run") == ["counted", "first", "last"]
+    assert {Manifest.read(tmp_path / "run" / name).status for name in folders(tmp_path / "run")} == {"finished"}
+
+
 def test_a_stage_ends_with_its_pipeline(tmp_path):
     process = drive(tmp_path / "run", "isolate", FAKE_BLOCK="1 begins")
     wait_for(tmp_path / "blocked", process)
@@ -849,6 +879,17 @@ def test_a_signal_interrupts_every_stage(tmp_path, name, isolate, number):
     assert process.returncode == 128 + number, output
     assert Manifest.read(tmp_path / "run/alone").status == "interrupted"
     assert "Traceback" not in output
+
+
+def test_a_stage_that_finishes_all_the_same_is_finished(tmp_path):
+    """And the pipeline stops behind it, as it was asked to."""
+    process = drive(tmp_path / "run", "isolate", FAKE_STAGE="finishes_anyway")
+    wait_for(tmp_path / "blocked", process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert Manifest.read(tmp_path / "run/alone").status == "finished"
+    assert folders(tmp_path / "run") == ["alone"]
 
 
 # --- several ranks ----------------------------------------------------------------------------------------------------
