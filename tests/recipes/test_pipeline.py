@@ -797,7 +797,7 @@ def test_kills_at_random_moments_end_in_the_same_place(tmp_path, calls, isolate)
     while True:
         process = drive(tmp_path / "run", isolate, FAKE_PAUSE="0.2")
         try:
-            output, _ = process.communicate(timeout=0.2 + 0.05 * kills + 0.4 * draw.random())
+            output, _ = process.communicate(timeout=0.15 + 0.05 * kills + 0.2 * draw.random())
             break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
