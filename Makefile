@@ -13,7 +13,7 @@ STAMP := $(VENV)/installed
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install r1-zero resume eval report base bench bench-verifiers test test-slow lint types clean
+.PHONY: help install r1-zero r1 resume eval report base bench bench-verifiers test test-slow lint types clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 r1-zero: $(STAMP)  ## train the shipped base by pure RL, on a CPU in minutes, and write runs/r1-zero/report.html
 	$(RUN) rl --config recipes/micro/r1_zero.yaml $(ARGS)
+
+r1: $(STAMP)  ## the whole of R1, stage by stage; a second call goes on (ARGS="--dry-run", "--from STAGE", "stage.key=value")
+	$(RUN) pipeline --config $(or $(R1),recipes/micro/r1.yaml) $(ARGS)
 
 resume: $(STAMP)  ## go on with the newest run of r1-zero from its last checkpoint
 	$(RUN) rl --config recipes/micro/r1_zero.yaml --resume $(ARGS)

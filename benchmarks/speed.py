@@ -43,7 +43,7 @@ from grpo.cpu import use_cores
 from grpo.rollouts import Group
 from grpo.sampling import Completion
 from grpo.trainer import GRPOTrainer
-from recipes.run_folder import checkout_commit
+from recipes.manifest import checkout_commit
 
 SHAPES = {  # Qwen2.5's (arXiv:2412.15115, table 1; the models' config.json)
     "0.5b": {"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "intermediate_size": 4864},

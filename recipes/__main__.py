@@ -13,6 +13,7 @@ STAGES = {
     "measure": "the evaluation protocol on any model and data set",
     "report": "report.html of a run",
     "pretrain": "the shipped base from nothing",
+    "pipeline": "stages joined into one command that can be called again",
 }
 
 

@@ -79,6 +79,14 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def read_value(text: str) -> Any:
+    """A value as YAML reads it: 1e-5 is a number, [en, ko] a list, null nothing. Raises RecipeError."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{text!r} is not a value that YAML can read: {error}") from error
+
+
 def dump_yaml(content: dict[str, Any]) -> str:
     """YAML that load_yaml reads back as it was."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -143,6 +151,11 @@ class RecipeParser(TrlParser):
         if unknown:
             raise RecipeError(self._unknown(unknown[0].lstrip("-").split("=")[0].replace("-", "_"), "the command line"))
         return tuple(parsed)
+
+    def parse_settings(self, settings: dict[str, Any], source: str | Path) -> tuple:
+        """The dataclasses from a mapping instead of a file; `source` is what errors call it. Raises RecipeError."""
+        self.set_defaults_with_config(**self.checked(settings, source))
+        return tuple(self.parse_args_into_dataclasses(args=[], look_for_args_file=False))
 
     def checked(self, settings: dict[str, Any], source: str | Path) -> dict[str, Any]:
         """The settings, once every key is known and every value is of its field's type.

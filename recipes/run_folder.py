@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -29,6 +28,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from recipes.manifest import checkout_commit
 from recipes.parser import dump_yaml
 
 try:
@@ -195,21 +195,6 @@ def provenance(seed: int) -> dict[str, Any]:
         "device": device,
         "host_threads": torch.get_num_threads(),
     }
-
-
-def checkout_commit() -> str:
-    """The checkout's commit, marked when the working tree differs from it; "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        commit = subprocess.check_output(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, stderr=subprocess.DEVNULL, text=True
-        )
-        dirty = subprocess.check_output(
-            ["git", "status", "--porcelain", "-uno"], cwd=here, stderr=subprocess.DEVNULL, text=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.strip() + ("-dirty" if dirty.strip() else "")
 
 
 MAX_EXTRA = 500

@@ -152,7 +152,7 @@ def test_two_processes_stop_at_one_step_and_go_on(tiny_model, tmp_path):
 def test_the_door_lists_its_stages():
     shown = subprocess.run([sys.executable, "recipes"], cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert shown.returncode == 2
-    for stage in ("rl", "measure", "report", "pretrain"):
+    for stage in ("rl", "measure", "report", "pretrain", "pipeline"):
         assert f"  {stage} " in shown.stdout
     assert run("recipes", "--help") == shown.stdout
 

@@ -1,0 +1,357 @@
+"""A stage in a process of its own, on one rank or several, and one pipeline a folder.
+
+The pipeline's process starts a fresh one for a stage, hands it the request through stdin, passes Ctrl-C and SIGTERM on,
+and reads its last word from outcome.json. The stage ends when the pipeline does, because its stdin then ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from grpo.checkpoints import is_disk_full
+from recipes.manifest import now, plain, write_json
+from recipes.stage import PipelineError, StageContext, StageInput, StageResult, load_function
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+OUTCOME = "outcome.json"
+"""What a stage's function said at its end, until the manifest has it."""
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 10.0
+"""How long ranks wait for each other, and for a lock, once something has gone wrong."""
+
+# --- running one ------------------------------------------------------------------------------------------------------
+
+
+def run_stage(function: Callable | str, context: StageContext) -> dict[str, Any]:
+    """Call a stage, or load and call it, and say how it ended: {"status": "returned" | "interrupted" | "failed",
+    "error", "traceback", "result", "seconds", "ended"}. The main process also leaves that in outcome.json, so that a
+    kill between a stage's end and its manifest costs nothing."""
+    outcome: dict[str, Any] = {"status": "failed", "error": None, "traceback": None, "result": None}
+    began = time.monotonic()
+    try:
+        function = load_function(function) if isinstance(function, str) else function
+        _seed(context.seed)
+        result = function(context)
+        if not isinstance(result, StageResult):
+            raise TypeError(f"a stage returns a StageResult, this one returned {type(result).__name__}")
+        outcome |= {"status": "interrupted" if result.interrupted else "returned", "result": plain(asdict(result))}
+    except KeyboardInterrupt:
+        outcome |= {"status": "interrupted", "error": "stopped by Ctrl-C"}
+    except SystemExit as error:
+        if error.code in (130, 143):
+            outcome |= {"status": "interrupted", "error": f"it ended with exit status {error.code}"}
+        else:
+            outcome |= {"error": f"it ended with exit status {error.code}; what it printed says why"}
+    except Exception as error:
+        full = "the disk is full; free some space and run the same command again. " if is_disk_full(error) else ""
+        outcome |= {"error": f"{full}{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    outcome |= {"seconds": time.monotonic() - began, "ended": now()}
+    name = outcome_name(context.rank)
+    try:
+        context.folder.mkdir(parents=True, exist_ok=True)
+        write_json(context.folder / name, outcome)
+    except OSError as error:
+        print(f"stage {context.name!r}: {error.strerror or error}", file=sys.stderr, flush=True)
+    return outcome
+
+
+def outcome_name(rank: int) -> str:
+    return f"outcome-rank{rank}.json" if rank else OUTCOME
+
+
+def _seed(seed: int) -> None:
+    """Python's random numbers, and those of the libraries that the stage's module has loaded."""
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(seed)
+
+
+def request_of(recipe: str, context: StageContext) -> dict[str, Any]:
+    """The context as JSON for a process of its own; `run_requested` reads it."""
+    inputs = {role: plain(asdict(item)) | {"folder": str(item.folder)} for role, item in context.inputs.items()}
+    files = {name: str(path) for name, path in context.files.items()}
+    return plain(asdict(context)) | {
+        "recipe": recipe, "folder": str(context.folder), "inputs": inputs, "files": files,
+    }  # fmt: skip
+
+
+def context_of(request: dict[str, Any]) -> StageContext:
+    inputs = {
+        role: StageInput(item["name"], Path(item["folder"]), tuple(item["outputs"]), item["metrics"])
+        for role, item in request["inputs"].items()
+    }
+    known = {key: request[key] for key in ("name", "title", "settings", "seed", "resume", "rank", "processes")}
+    files = {name: Path(path) for name, path in request["files"].items()}
+    return StageContext(folder=Path(request["folder"]), inputs=inputs, files=files, **known)
+
+
+def run_requested() -> None:
+    """A stage in a process of its own: the request is the first line of stdin, whose end says the pipeline is gone.
+
+    Exit status 0 when the stage returned, 130 when it was interrupted, 1 when it failed.
+    """
+    request = json.loads(sys.stdin.buffer.readline())
+    _end_with_the_pipeline()
+    outcome = run_stage(request["recipe"], context_of(request))
+    if outcome["traceback"] and os.environ.get("R1LAB_DEBUG"):
+        print(outcome["traceback"], file=sys.stderr, flush=True)
+    raise SystemExit({"returned": 0, "interrupted": 130}.get(outcome["status"], 1))
+
+
+def _end_with_the_pipeline() -> None:
+    """A pipeline that is killed cannot end its stage; a stage that went on would write beside the next call's."""
+
+    def watch() -> None:
+        os.read(descriptor, 1)
+        os._exit(137)
+
+    # Not sys.stdin itself: whoever forks or closes it would end the stage. A stage has nothing to read there.
+    descriptor = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# --- one pipeline a folder --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int | None]:
+    """The folder's lock, held until this process and the stage it started are gone. Raises PipelineError when another
+    pipeline holds it; one that was just killed gets a moment to be gone."""
+    if fcntl is None:
+        yield None
+        return
+    descriptor = os.open(folder / "pipeline.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + GRACE_SECONDS
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+                raise PipelineError(
+                    f"another pipeline is at work in {folder} (process {holder}); wait for it, or give this one "
+                    "another --output_dir"
+                )
+            time.sleep(POLL_SECONDS)
+        with contextlib.suppress(OSError):  # only for that message
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+# --- a stage in a process of its own ----------------------------------------------------------------------------------
+
+
+def run_isolated(request: dict[str, Any], ranks: Ranks, lock: int | None) -> dict[str, Any]:
+    """Run a stage in a fresh process and wait for it; the outcome as of recipes.stage.run_stage, with "signal" when one
+    was passed on to it. A rank that fails elsewhere ends this one."""
+    folder = Path(request["folder"])
+    told = folder / outcome_name(request["rank"])
+    told.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", "from recipes.isolation import run_requested; run_requested()"],
+        env=_stage_environment(request.get("port")),
+        stdin=subprocess.PIPE,
+        pass_fds=() if lock is None else (lock,),
+        # A group of its own: Ctrl-C in the terminal reaches the pipeline alone, which passes it on, once.
+        process_group=0 if os.name == "posix" else None,
+    )
+    assert process.stdin is not None
+    elsewhere = None
+    with passing_on(process) as passed:
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status says so
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+            while process.poll() is None and elsewhere is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+                elsewhere = ranks.failure()
+        finally:
+            if process.poll() is None:
+                _kill_group(process)
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+    if elsewhere is not None:
+        outcome: dict[str, Any] = {"status": "failed", "error": elsewhere}
+    else:
+        outcome = _outcome_of(told, process.returncode, bool(passed))
+    if request["rank"] > 0:
+        told.unlink(missing_ok=True)
+    return outcome | ({"signal": passed[-1]} if passed else {})
+
+
+def _stage_environment(port: int | None) -> dict[str, str]:
+    environment = {"PYTHONUNBUFFERED": "1"} | os.environ  # what a stage prints is seen when it prints it
+    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    if port is not None:
+        # The launcher's own meeting place is in use by the pipeline's ranks; their stages meet beside it.
+        environment |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    return environment
+
+
+def _outcome_of(path: Path, status: int, asked_to_stop: bool) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    if asked_to_stop:
+        return {"status": "interrupted", "error": "stopped before it could say how far it was"}
+    if status < 0:
+        memory = "; the kernel does that when memory runs out" if status == -signal.SIGKILL else ""
+        said = f"its process was killed by {signal.Signals(-status).name}{memory}"
+    else:
+        said = f"its process ended with exit status {status} and left no message but what it printed"
+    return {"status": "failed", "error": said}
+
+
+@contextlib.contextmanager
+def passing_on(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM go to the stage, which ends with a checkpoint; a third one ends it at once."""
+    passed: list[int] = []
+
+    def forward(number: int, frame: object) -> None:
+        passed.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            if len(passed) < 3:
+                process.send_signal(number)
+            else:
+                _kill_group(process)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield passed
+        return
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield passed
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _kill_group(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+    process.wait()
+
+
+# --- several ranks ----------------------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """The pipeline's processes under a launcher, and what they tell each other through the launcher's own store.
+
+    Each of them starts the stage's process of its rank; those form the group that trains. So the pipeline itself is in
+    no group, holds no GPU, and waits for a stage of hours without a collective that runs into its time-out.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, store: Any = None):
+        self.rank, self.size, self.store = rank, size, store
+        self.round = 0
+
+    @classmethod
+    def launched(cls) -> Ranks:
+        """Raises PipelineError for a launcher that does not set torchrun's variables."""
+        size = int(os.environ.get("WORLD_SIZE", 1))
+        if size == 1:
+            return cls()
+        missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        if missing:
+            raise PipelineError(
+                f"WORLD_SIZE is {size} and {', '.join(missing)} is not set; start the pipeline with torchrun or "
+                "accelerate launch"
+            )
+        import torch.distributed as dist
+
+        store, rank, size = next(dist.rendezvous("env://"))
+        return cls(rank, size, dist.PrefixStore("r1lab/pipeline", store))
+
+    def publish(self, message: dict[str, Any]) -> None:
+        """From the main rank to all others."""
+        self.round += 1
+        if self.size > 1:
+            self.store.set(f"round {self.round}", json.dumps(message))
+
+    def receive(self) -> dict[str, Any]:
+        """What the main rank published next; waits for as long as it takes."""
+        self.round += 1
+        key = f"round {self.round}"
+        while not self.store.check([key]):
+            time.sleep(POLL_SECONDS)
+        return json.loads(self.store.get(key))
+
+    def failure(self) -> str | None:
+        """What a rank said that failed in this round."""
+        key = f"failed {self.round}"
+        return self.store.get(key).decode() if self.size > 1 and self.store.check([key]) else None
+
+    def together(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        """This rank's outcome, once all have theirs; failed for all when it failed on one."""
+        if self.size == 1:
+            return outcome
+        if outcome["status"] == "failed" and self.failure() is None:
+            self.store.set(f"failed {self.round}", f"rank {self.rank}: {outcome['error']}")
+        self.store.set(f"ended {self.round}/{self.rank}", outcome["status"])
+        deadline = float("inf")
+        while not self.store.check([f"ended {self.round}/{rank}" for rank in range(self.size)]):
+            if self.failure() is not None:
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        if (said := self.failure()) is not None:
+            return outcome | {"status": "failed", "error": said}
+        statuses = {self.store.get(f"ended {self.round}/{rank}").decode() for rank in range(self.size)}
+        return outcome | ({"status": "interrupted"} if "interrupted" in statuses else {})
+
+    def end(self, code: int) -> None:
+        """The main rank's last word. The store may live in this process, so it waits until the others have heard."""
+        if self.size == 1 or self.rank > 0:
+            return
+        self.publish({"end": code})
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline and not self.store.check([f"heard/{rank}" for rank in range(1, self.size)]):
+            time.sleep(POLL_SECONDS)
+
+    def hear(self) -> None:
+        self.store.set(f"heard/{self.rank}", "yes")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]

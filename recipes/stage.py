@@ -1,0 +1,233 @@
+"""A stage of the pipeline: what it declares, what it is given, and what it returns.
+
+A stage is a function of a StageContext that writes into `context.folder` and returns a StageResult:
+
+    @declare(outputs=("model",), code_version="1", check=checks(SFTConfig))
+    def stage(context: StageContext) -> StageResult:
+        (config,) = context.parse(SFTConfig, output_dir=str(context.folder))
+        ...
+        return StageResult(metrics={"loss": 0.3}, seen=900, kept=812, filters=[...])
+
+Nothing heavy is imported here: what a stage needs, its own module imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT_OUTPUTS = ("model", "dataset")
+NOT_READ = ("output_dir", "logging_dir", "cache_dir", "output", "samples_output")
+"""Settings whose paths are written to, or hold copies only."""
+
+
+class PipelineError(ValueError):
+    """A pipeline that cannot run as it is declared or called. The message says what to change."""
+
+
+class StageError(RuntimeError):
+    """A stage that did not end well; the message names it and says why."""
+
+
+# --- what a stage is given --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageInput:
+    """A finished stage that another one depends on."""
+
+    name: str
+    folder: Path
+    outputs: tuple[str, ...] = ()
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, output: str = "model") -> Path:
+        """Where one of its outputs lies. Raises PipelineError when it has no such output."""
+        if output not in self.outputs:
+            raise PipelineError(
+                f"stage {self.name!r} has no output {output!r}; it has {', '.join(self.outputs) or 'none'}"
+            )
+        return self.folder / output
+
+
+@dataclass
+class StageContext:
+    """What a stage's function is given."""
+
+    name: str
+    title: str
+    folder: Path
+    """Its own, and there already; everything that it writes goes here."""
+    settings: dict[str, Any]
+    inputs: dict[str, StageInput]
+    """Role -> stage; a stage that is named without a role plays that of its name."""
+    files: dict[str, Path]
+    """Files and folders from outside that were declared for it."""
+    seed: int
+    resume: bool
+    """The folder holds what an earlier attempt with the same settings and inputs left: go on from its last checkpoint,
+    or start again from the seed where there is none."""
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def is_main_process(self) -> bool:
+        return self.rank == 0
+
+    def input(self, role: str, output: str = "model") -> Path:
+        """Where an output of the stage in a role lies. Raises PipelineError for a role that nobody plays."""
+        if role not in self.inputs:
+            raise PipelineError(
+                f"stage {self.name!r} needs a stage as its input {role!r}, and has {', '.join(self.inputs) or 'none'}; "
+                f"write `inputs: {{{role}: NAME}}` into its entry"
+            )
+        return self.inputs[role].path(output)
+
+    def parse(self, *dataclass_types: Any, **given: Any) -> tuple:
+        """Settings as dataclasses: of the recipe that the setting `config` names, with the other settings and then
+        `given` over it. The seed is the stage's where a dataclass has one. Raises RecipeError."""
+        from recipes.launch import prepare_ranks
+        from recipes.parser import RecipeParser
+
+        prepare_ranks()
+        parser = RecipeParser(dataclass_types)
+        seed = {"seed": self.seed} if "seed" in parser.hints else {}
+        return parser.parse_settings(full_config(self.settings) | seed | given, f"stage {self.name!r}")
+
+
+@dataclass
+class StageResult:
+    """What a stage's function returns."""
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """The most telling first: the summary shows four numbers."""
+    seen: int | None = None
+    kept: int | None = None
+    """Rows before and after the filters. Keeping none is an error."""
+    filters: list[dict[str, Any]] = field(default_factory=list)
+    """[{"name", "dropped", "examples": [text, …]}], in the order in which they were applied."""
+    outputs: tuple[str, ...] | None = None
+    """Files and folders it wrote, relative to its folder, where they are not those declared."""
+    seeds: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Warnings for whoever reads the manifest."""
+    interrupted: bool = False
+    """It ended early, at the user's wish, with a checkpoint: it is not finished."""
+
+
+# --- what a stage declares --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a stage's function says of itself, see `declare`."""
+
+    outputs: tuple[str, ...] | None = None
+    code_version: str = "1"
+    files: Callable[[dict[str, Any]], Mapping[str, str | Path]] | None = None
+    check: Callable[[dict[str, Any]], None] | None = None
+
+
+def declare(
+    *,
+    outputs: tuple[str, ...] | None = None,
+    code_version: str = "1",
+    files: Callable[[dict[str, Any]], Mapping[str, str | Path]] | None = None,
+    check: Callable[[dict[str, Any]], None] | None = None,
+) -> Callable[[Callable], Callable]:
+    """A decorator for a stage's function.
+
+    outputs: what it writes, relative to its folder; None takes `model` and `dataset`, those that are there at the end.
+    code_version: another one runs the stage again; change it when the code's results change.
+    files: settings -> further inputs from outside, name -> path; they are hashed.
+    check: settings -> None, called before any stage runs; raises ValueError for settings that cannot be meant.
+    """
+
+    def mark(function: Callable) -> Callable:
+        function.declaration = Declaration(outputs, code_version, files, check)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def declaration_of(function: Callable) -> Declaration:
+    return getattr(function, "declaration", Declaration())
+
+
+def checks(*dataclass_types: Any) -> Callable[[dict[str, Any]], None]:
+    """A `check` for settings that become these dataclasses: it finds unknown keys and wrong types."""
+
+    def check(settings: dict[str, Any]) -> None:
+        from recipes.parser import RecipeParser
+
+        source = settings.get("config") or "its settings"
+        RecipeParser(dataclass_types).checked(full_config(settings), source)
+
+    return check
+
+
+def full_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """The recipe that the setting `config` names, with the other settings over it. Raises RecipeError."""
+    path = settings.get("config")
+    if not isinstance(path, str):
+        return dict(settings)
+    from recipes.parser import load_yaml
+
+    return load_yaml(path) | {key: value for key, value in settings.items() if key != "config"}
+
+
+def paths_in(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings that name a file or folder that is there, also those of a recipe among them: dotted key -> path.
+
+    A path has a slash in it (`data/base`), so that a plain word is never taken for one.
+    """
+    found: dict[str, str] = {}
+    for key, value in _flat(settings):
+        if "/" in value and key.split(".")[-1] not in NOT_READ and os.path.exists(value):
+            found[key] = value
+            if value.endswith((".yaml", ".yml")) and Path(value).is_file():
+                from recipes.parser import RecipeError, load_yaml
+
+                with contextlib.suppress(RecipeError):  # the stage says what is wrong with its recipe
+                    found |= {f"{key}:{name}": path for name, path in paths_in(load_yaml(value)).items()}
+    return found
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if isinstance(item, str):
+            yield f"{prefix}{key}", item
+        else:
+            yield from _flat(item, f"{prefix}{key}.")
+
+
+def dotted_path(function: Callable) -> str:
+    """`package.module:function`; load_function finds it there if it stands at the top of its module."""
+    return f"{function.__module__}:{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def load_function(path: str) -> Callable:
+    """The function at `package.module:function`. Raises PipelineError, which names the nearest."""
+    module_name, colon, name = path.partition(":")
+    if not colon or not module_name or not name:
+        raise PipelineError(f"a recipe is written package.module:function, got {path!r}")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise PipelineError(f"recipe {path!r}: there is no module {missing!r}") from error
+        raise PipelineError(f"recipe {path!r} needs the package {missing!r}, which is not installed") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        near = difflib.get_close_matches(name, [key for key in vars(module) if not key.startswith("_")], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise PipelineError(f"recipe {path!r}: {module_name} has no function {name!r}{hint}")
+    return function
