@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,21 @@ def _with_interval(share: float, interval: list[float]) -> str:
     return f"{100 * share:.1f} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
 
 
-def print_progress(done: int, total: int) -> None:
-    print(f"\r{done:,} of {total:,} completions", end="\n" if done == total else "", file=sys.stderr, flush=True)
+class Progress:
+    """Counts completions in one line of the terminal, every second; elsewhere it says so a few times."""
+
+    def __init__(self) -> None:
+        self.last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        pause, end = (1.0, "") if sys.stderr.isatty() else (30.0, "\n")
+        if done < total and time.monotonic() - self.last < pause:
+            return
+        self.last = time.monotonic()
+        start = "\r" if sys.stderr.isatty() else ""
+        print(
+            f"{start}{done:,} of {total:,} completions", end="\n" if done == total else end, file=sys.stderr, flush=True
+        )
 
 
 def main(config: MeasureConfig, problem_config: ProblemConfig) -> None:
@@ -102,7 +116,7 @@ def main(config: MeasureConfig, problem_config: ProblemConfig) -> None:
         raise SystemExit("error: nothing to measure on: set eval_dataset to a Hub name or path, and test_size above 0")
     for path in filter(None, (config.output, config.samples_output)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)  # now, and not when the numbers are there
-    samples = measure(config, problems, print_progress)
+    samples = measure(config, problems, Progress())
     report = evaluation_report({"base": samples}, config.protocol, {"model": config.model_name_or_path})
     print(table(report))
     if config.output:
