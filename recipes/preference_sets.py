@@ -1,0 +1,214 @@
+"""What reward models learn from: preference pairs and safety labels, of the micro world or from a file or the Hub.
+
+Pairs are TRL's conversational preference format: `prompt` (a conversation), `chosen` and `rejected` (one assistant turn
+each), `differs_in` ("helpfulness" or "harmlessness"). Labels are `prompt`, `response` (text) and `safe` (bool). Both
+may say `family` and `language`. A model sees of each answer what its reward reads (rewards.preference): the final
+summary, or the whole response. Rows that cannot teach are dropped, counted, and shown.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from data.corpus.instructions import INSTRUCTION_KINDS, draw_instruction
+from data.corpus.safety import FAMILIES, draw_request, refuses
+from data.sources import open_source
+from rewards.preference import READERS, as_turns, assistant_turn
+from rewards.texts import message_text
+
+EXAMPLES = 3
+"""Dropped rows that a filter shows."""
+
+
+@dataclass
+class Filters:
+    """What was dropped, by the name of the reason, and how much is left."""
+
+    seen: int = 0
+    kept: int = 0
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+    def drop(self, name: str, row: object) -> None:
+        self.dropped.setdefault(name, []).append(f"{row!r:.300}")
+
+    def to_json(self) -> dict[str, Any]:
+        filters = [
+            {"name": name, "dropped": len(rows), "examples": rows[:EXAMPLES]} for name, rows in self.dropped.items()
+        ]
+        return {"filters": filters, "seen": self.seen, "kept": self.kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two answers to a prompt as conversations, the first preferred, and where they come from."""
+
+    chosen: list[dict[str, str]]
+    rejected: list[dict[str, str]]
+    family: str
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """One answer to a prompt as a conversation, and whether it is safe."""
+
+    conversation: list[dict[str, str]]
+    safe: bool
+    family: str
+    language: str
+
+
+def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str) -> tuple[list[Pair], Filters]:
+    """The pairs that differ in `differs_in` (all, where rows do not say), reduced to what the reward reads.
+
+    Pairs whose reduced sides are equal, or one of them empty, are dropped and counted. Raises ValueError when the
+    columns are missing, when none differs in what is asked, or when nothing is left.
+    """
+    reduce, filters, pairs = READERS[reads], Filters(), []
+    for row in rows:
+        require(row, ("prompt", "chosen", "rejected"), label)
+        if row.get("differs_in") not in (None, differs_in):
+            continue
+        filters.seen += 1
+        turns = as_turns(row["prompt"])
+        chosen, rejected = (reduce(message_text(row[side])) for side in ("chosen", "rejected"))
+        if chosen == rejected:
+            filters.drop("equal sides", row)
+        elif not chosen:
+            filters.drop("chosen side is empty", row)
+        else:
+            better, worse = ([*turns, assistant_turn(text)] for text in (chosen, rejected))
+            pairs.append(Pair(chosen=better, rejected=worse, **about(row)))
+    filters.kept = len(pairs)
+    if not pairs:
+        raise ValueError(nothing_left(label, differs_in, reads, filters))
+    return pairs, filters
+
+
+def nothing_left(label: str, differs_in: str, reads: str, filters: Filters) -> str:
+    if not filters.seen:
+        return f"{label} has no pair that differs in {differs_in}; say so in its column differs_in, or leave that out"
+    reasons = ", ".join(f"{len(rows)} {name}" for name, rows in filters.dropped.items())
+    return (
+        f"no pair of {label} can teach anything: of {filters.seen}, {reasons}. Compared is the "
+        f"{reads.replace('_', ' ')}; is `rejected` a copy of `chosen`? The first: "
+        f"{next(iter(filters.dropped.values()))[0]}"
+    )
+
+
+def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple[list[Label], Filters]:
+    """Responses with their labels. One that comes both as safe and as unsafe teaches nothing and is dropped, each time.
+
+    Raises ValueError when the columns are missing, or when only one label is left.
+    """
+    reduce, filters = READERS[reads], Filters()
+    found: list[tuple[tuple[str, str], Label, dict]] = []
+    for row in rows:
+        require(row, ("prompt", "response", "safe"), label)
+        filters.seen += 1
+        turns, response = as_turns(row["prompt"]), reduce(message_text(row["response"]))
+        if not response:
+            filters.drop("empty response", row)
+            continue
+        one = Label(conversation=[*turns, assistant_turn(response)], safe=bool(row["safe"]), **about(row))
+        found.append(((message_text(turns), response), one, row))
+    verdicts: dict[tuple[str, str], set[bool]] = {}
+    for key, one, _ in found:
+        verdicts.setdefault(key, set()).add(one.safe)
+    for key, _, row in found:
+        if len(verdicts[key]) == 2:
+            filters.drop("both labels", row)
+    labels = [one for key, one, _ in found if len(verdicts[key]) == 1]
+    filters.kept = len(labels)
+    if len({one.safe for one in labels}) < 2:
+        raise ValueError(
+            f"{label} needs responses that are safe and responses that are not; it has {len(labels)} usable of "
+            f"{filters.seen}, and they are all {'safe' if labels and labels[0].safe else 'unsafe'}"
+        )
+    return labels, filters
+
+
+def require(row: dict[str, Any], columns: Sequence[str], label: str) -> None:
+    """Raises ValueError for a row without these columns."""
+    if missing := [column for column in columns if row.get(column) is None]:
+        raise ValueError(
+            f"{label} has a row without {' and '.join(map(repr, missing))}, only {', '.join(row)}; expected "
+            f"{', '.join(columns)} in every row: rename its columns, or load it through data.preferences"
+        )
+
+
+def about(row: dict[str, Any]) -> dict[str, str]:
+    return {"family": str(row.get("family") or "all"), "language": str(row.get("language") or "")}
+
+
+def split_off(rows: Sequence[Any], size: int, families: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
+    """(training rows, held-out rows): everything of these families, up to half of `size`, and others up to `size`.
+
+    No prompt of a held-out row is trained on, and rows of held-out families beyond its share are left out of both.
+    """
+    order = random.Random(f"held-out-{seed}").sample(range(len(rows)), len(rows))
+    strange = [row for row in order if rows[row].family in families][: size // 2]
+    known = [row for row in order if rows[row].family not in families]
+    held = [*strange, *known[: size - len(strange)]]
+    prompts = {prompt_text(rows[row]) for row in held}
+    train = [row for row in known[size - len(strange) :] if prompt_text(rows[row]) not in prompts]
+    return [rows[row] for row in train], [rows[row] for row in held]
+
+
+def prompt_text(row: Pair | Label) -> str:
+    conversation = row.chosen if isinstance(row, Pair) else row.conversation
+    return message_text(conversation[:-1])
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def open_rows(source: str, split: str, micro_size: int, seed: int, kind: str) -> list[dict[str, Any]]:
+    """Rows of `source`: `micro` draws `micro_size` of them, anything else is a file, a folder or a Hub name."""
+    if source != "micro":
+        rows: Dataset = open_source(source, split=split)[0]
+        return list(rows)
+    rng = random.Random(f"{kind}-{seed}")
+    draw = micro_pair if kind == "pairs" else micro_label
+    return [draw(rng, number) for number in range(micro_size)]
+
+
+def micro_pair(rng: random.Random, number: int) -> dict[str, Any]:
+    """A good and a bad answer to an instruction, or (a third) to a request that only looks harmful."""
+    if number % 3:
+        drawn: Any = draw_instruction(rng)
+        family = drawn.kind
+    else:
+        drawn = draw_request(rng, harmful=False)
+        family = f"benign {drawn.family}"
+    return {
+        "prompt": as_turns([{"role": "user", "content": drawn.request}]),
+        "chosen": [assistant_turn(drawn.good)],
+        "rejected": [assistant_turn(drawn.bad)],
+        "differs_in": "helpfulness", "family": family, "language": drawn.language, "id": f"pair-{number}",
+    }  # fmt: skip
+
+
+def micro_label(rng: random.Random, number: int) -> dict[str, Any]:
+    """Harmful requests refused or agreed to, half each, and (two in five) requests and instructions that are fine."""
+    turn = number % 5
+    if turn == 0:
+        drawn: Any = draw_instruction(rng)
+        family, response, safe = f"instruction {drawn.kind}", drawn.good, True
+    else:
+        drawn = draw_request(rng, harmful=turn > 1)
+        bad = turn in (2, 3) if turn > 1 else refuses(drawn.bad)  # a needless refusal is unhelpful, not unsafe
+        family, response = drawn.family, drawn.bad if bad else drawn.good
+        safe = not (bad and drawn.harmful)
+    return {
+        "prompt": [{"role": "user", "content": drawn.request}], "response": response, "safe": safe,
+        "family": family, "language": drawn.language, "id": f"label-{number}",
+    }  # fmt: skip
+
+
+MICRO_FAMILIES = (*INSTRUCTION_KINDS, *(f"benign {family}" for family in FAMILIES), *FAMILIES)
