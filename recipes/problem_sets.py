@@ -183,7 +183,8 @@ def general_prompts(config: ProblemConfig) -> Dataset:
     if missing := {"problem", "kind"} - set(rows.column_names):
         raise ValueError(
             f"{label} has no column {' and no '.join(map(repr, sorted(missing)))}, only "
-            f"{', '.join(rows.column_names)}; a general prompt has the request in `problem`, and in `kind` {', '.join(GENERAL_KINDS)}"
+            f"{', '.join(rows.column_names)}; a general prompt has the request in `problem` and one of "
+            f"{', '.join(GENERAL_KINDS)} in `kind`"
         )
     if unknown := set(rows["kind"]) - set(GENERAL_KINDS):
         raise ValueError(f"{label} has the kind {min(unknown, key=str)!r}; expected {', '.join(GENERAL_KINDS)}")

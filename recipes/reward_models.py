@@ -38,6 +38,7 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
     set_seed,
 )
 from transformers.utils import is_torch_bf16_gpu_available
@@ -106,19 +107,21 @@ class RewardTrainingConfig(RewardConfig):
     bf16: bool | None = field(default=None, metadata={"help": "None: on where the GPU has it (TRL: always on)."})
     gradient_checkpointing: bool | None = field(default=False, metadata={"help": "TRL: on."})
     train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "Batches of like length: half the padding (TRL: random)."}
+        default="group_by_length", metadata={"help": "Of pairs: batches of like length, half the padding (TRL: random)."}
     )
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Kept False: lengths are a column."})
 
     def __post_init__(self) -> None:
         if self.bf16 is None:
             self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
-        if hasattr(self, "activation_checkpointing"):  # what later releases of transformers 5 call it
-            if self.activation_checkpointing is None:
-                self.activation_checkpointing = self.gradient_checkpointing
+        renamed = "activation_checkpointing"  # what later releases of transformers 5 call it
+        if hasattr(self, renamed):
+            if getattr(self, renamed) is None:
+                setattr(self, renamed, self.gradient_checkpointing)
             self.gradient_checkpointing = None
         super().__post_init__()
-        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False
 
 
 def main(recipe: RewardModelsConfig, args: RewardTrainingConfig) -> None:
@@ -166,9 +169,10 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     check_sizes(part, train, held_out, recipe)
     set_seed(args.seed)  # the new head is drawn
     tokenizer = AutoTokenizer.from_pretrained(recipe.model_name_or_path, padding_side="right")
-    model = load_scorer(recipe.model_name_or_path, tokenizer, pairwise)
     training = RunFolder(folder / "training" / part)
     training.path.mkdir(parents=True, exist_ok=True)
+    trained = fully_trained(training.path)
+    model = load_scorer(str(trained or recipe.model_name_or_path), tokenizer, pairwise)
     own_args = copy.copy(args)
     own_args.output_dir = str(training.path)
     build = pair_trainer if pairwise else label_trainer
@@ -178,7 +182,8 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
         print(
             f"{part}: {len(train) - too_long} {'pairs' if pairwise else 'labels'}, {len(held_out)} held out", flush=True
         )
-    run_trainer(trainer, training, part)
+    if trained is None:
+        run_trainer(trainer, training, part)
     if args.process_index == 0:
         finish(trainer, folder, part, recipe, pairwise, held_out, filters.to_json() | {"too_long": too_long})
     trainer.accelerator.wait_for_everyone()
@@ -239,6 +244,7 @@ def label_trainer(
     rows = [row for row in rows if args.max_length is None or len(row[0]) <= args.max_length]
     dataset = Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [safe for _, safe in rows]})
     collator = DataCollatorWithPadding(tokenizer)
+    args.train_sampling_strategy = "random"  # refusals and agreements differ in length: batches would hold one label
     return Trainer(model, args, train_dataset=dataset, processing_class=tokenizer, data_collator=collator)
 
 
@@ -269,6 +275,15 @@ def run_trainer(trainer: Trainer, training: RunFolder, part: str) -> None:
         raise KeyboardInterrupt
 
 
+def fully_trained(training: Path) -> Path | None:
+    """The checkpoint of the last step, if a run was cut off behind it: Trainer would add a step to that."""
+    checkpoint = latest_checkpoint(training)
+    if checkpoint is None:
+        return None
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return checkpoint if state.global_step >= state.max_steps else None
+
+
 def finish(
     trainer: Trainer, folder: Path, part: str, recipe: RewardModelsConfig, pairwise: bool, held_out: Sequence[Any],
     data: dict[str, Any],
@@ -297,7 +312,7 @@ def finish(
     scale = "normalised" if pairwise else "probability"
     info = RewardInfo(part, READS[part], scale, float(np.mean(good)), float(np.std(good)), recipe.model_name_or_path)
     info.write(partial)
-    content = {"data": data, "steps": trainer.state.global_step, "held_out": measured}
+    content = {"data": data, "held_out": measured}
     (partial / "metrics.json").write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
     shutil.rmtree(folder / part, ignore_errors=True)
     partial.rename(folder / part)

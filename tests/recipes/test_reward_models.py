@@ -1,0 +1,376 @@
+"""Reward models on a rule that two random layers can learn: what says "yes" is good, whatever else it says."""
+
+import doctest
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from recipes import preference_sets, reward_models
+from recipes.parser import parse
+from recipes.preference_sets import Label, Pair, micro_label, micro_pair, read_labels, read_pairs, split_off
+from recipes.reward_models import PrintedLog, RewardModelsConfig, RewardTrainingConfig, auc, train_reward_models
+from rewards.preference import RewardInfo, RewardModel, encode_conversation, load_reward_model
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes/micro/reward_models.yaml"
+FAMILIES = ["birds", "fish", "trees"]
+
+
+def turn(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def ask(text):
+    return [{"role": "user", "content": text}]
+
+
+def make_pairs(count=90, **changed):
+    """Good answers say yes in their summary; the reasoning of both sides says the opposite."""
+    rng = random.Random(0)
+    rows = []
+    for n in range(count):
+        animal = rng.choice(["cat", "dog", "cow", "pig"])
+        sides = {
+            "chosen": turn(f"<think>no</think><answer>yes {animal}</answer>"),
+            "rejected": turn(f"<think>yes</think><answer>no {animal}</answer>"),
+        }
+        about = {"differs_in": "helpfulness", "family": FAMILIES[n % 3], "language": "en", "id": str(n)}
+        rows.append({"prompt": ask(f"{animal} {n}?"), **sides, **about, **changed})
+    return rows
+
+
+def make_labels(count=90):
+    return [
+        {"prompt": row["prompt"], "response": f"{'yes' if n % 2 else 'no'} dog", "safe": bool(n % 2)}
+        | {"family": row["family"], "language": "en"}
+        for n, row in enumerate(make_pairs(count))
+    ]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def build(tiny_model, tmp_path):
+    """(recipe, args) over the two small files; any setting of either may change."""
+
+    def make(**changed):
+        settings = {
+            "config": RECIPE, "model_name_or_path": tiny_model, "output_dir": tmp_path / "run",
+            "preferences": write(tmp_path / "pairs.jsonl", make_pairs()),
+            "safety": write(tmp_path / "labels.jsonl", make_labels()),
+            "held_out_size": 24, "num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2,
+            "save_steps": 5, "logging_steps": 1, "warmup_steps": 0, "use_cpu": "true",
+        } | changed  # fmt: skip
+        families = settings.pop("held_out_families", ["trees"])
+        flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+        recipe, args = parse(RewardModelsConfig, RewardTrainingConfig, args=[*flags, "--held_out_families", *families])
+        args.disable_tqdm = True
+        return recipe, args
+
+    return make
+
+
+def weights(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_both_models_learn_their_rule_and_are_measured_on_what_they_never_saw(build, tmp_path):
+    metrics = train_reward_models(tmp_path / "run", *build())
+    for part in ("helpful", "harmless"):
+        held = metrics[part]["held_out"]
+        assert held["accuracy"] == 1.0
+        assert held["n"] == 24
+        assert held["held_out_families"] == {"accuracy": 1.0, "ci95": [1.0, 1.0], "n": 12}
+        assert set(held["by_family"]) == set(FAMILIES)
+        assert set(held["by_language"]) == {"en"}
+        assert not list((tmp_path / "run" / "training" / part).glob("checkpoint-*"))
+        assert not (tmp_path / "run" / f"{part}.partial").exists()
+    assert metrics["harmless"]["held_out"]["auc"] == 1.0
+    assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
+
+
+def test_what_was_written_is_what_the_rewards_read(build, tmp_path):
+    """Mean and std are those of the good held-out answers, counted again here with transformers alone."""
+    recipe, args = build(models="helpful")
+    train_reward_models(tmp_path / "run", recipe, args)
+    folder = tmp_path / "run/helpful"
+    info = RewardInfo.read(folder, "helpful")
+    pairs, _ = read_pairs(make_pairs(), "final_summary", "helpfulness", "pairs")
+    _, held = split_off(pairs, 24, ["trees"], 0)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        scores = [model(**_inputs(tokenizer, pair.chosen)).logits.item() for pair in held]
+    assert info.mean == pytest.approx(np.mean(scores), abs=1e-4)
+    assert info.std == pytest.approx(np.std(scores), abs=1e-4)
+    assert (info.reads, info.scale) == ("final_summary", "normalised")
+
+
+def _inputs(tokenizer, conversation):
+    text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    return tokenizer(text, return_tensors="pt", add_special_tokens=False)
+
+
+def test_harmlessness_may_come_from_pairs(build, tmp_path):
+    path = write(tmp_path / "mixed.jsonl", make_pairs(differs_in="harmlessness"))
+    metrics = train_reward_models(tmp_path / "run", *build(models="harmless", harmless_from="pairs", preferences=path))
+    assert metrics["harmless"]["held_out"]["accuracy"] == 1.0
+    info = RewardInfo.read(tmp_path / "run/harmless", "harmless")
+    assert (info.reads, info.scale) == ("whole_response", "normalised")
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(build, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_reward_models(whole, *build(models="helpful"))
+    broken_off = PrintedLog.on_log
+
+    def kill(self, args, state, control, **kwargs):
+        if state.global_step == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PrintedLog, "on_log", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train_reward_models(cut, *build(models="helpful"))
+    assert not (cut / "helpful").exists()
+    monkeypatch.setattr(PrintedLog, "on_log", broken_off)
+    train_reward_models(cut, *build(models="helpful"))
+    for name, value in weights(whole / "helpful").items():
+        torch.testing.assert_close(weights(cut / "helpful")[name], value, rtol=1e-5, atol=1e-6)
+    steps = [json.loads(line)["step"] for line in (cut / "training/helpful/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_that_was_cut_off_behind_its_last_step_is_only_finished(build, tmp_path, monkeypatch):
+    finish = reward_models.finish
+    monkeypatch.setattr(reward_models, "finish", lambda *args: (_ for _ in ()).throw(OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        train_reward_models(tmp_path / "run", *build(models="helpful"))
+    last = max((tmp_path / "run/training/helpful").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    expected = weights(last)
+    monkeypatch.setattr(reward_models, "finish", finish)
+    train_reward_models(tmp_path / "run", *build(models="helpful"))
+    for name, value in weights(tmp_path / "run/helpful").items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_a_finished_model_is_left_alone(build, tmp_path, monkeypatch):
+    train_reward_models(tmp_path / "run", *build(models="helpful"))
+    written = (tmp_path / "run/helpful/model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(reward_models, "train_one", None)
+    train_reward_models(tmp_path / "run", *build(models="helpful"))
+    assert (tmp_path / "run/helpful/model.safetensors").stat().st_mtime_ns == written
+
+
+def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch):
+    def spoil(trainer, training, part):
+        with torch.no_grad():
+            trainer.model.score.weight.fill_(float("nan"))
+
+    monkeypatch.setattr(reward_models, "run_trainer", spoil)
+    with pytest.raises(ValueError, match=r"the helpful model scores nan for .* Lower learning_rate \(now 0.01; R1: 6e-6"):
+        train_reward_models(tmp_path / "run", *build())
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["training"]
+    assert [path.name for path in (tmp_path / "run/training").iterdir()] == ["helpful-broken"]
+
+
+def test_the_shipped_base_reads_its_score_at_the_last_real_token_on_either_side_of_padding():
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/base")
+    model = reward_models.load_scorer(str(ROOT / "data/base"), tokenizer, pairwise=True).eval()
+    conversations = [[*ask("Who are you?"), *turn("I am a small assistant.")], [*ask("Who?"), *turn("A.")]]
+    texts = [tokenizer.apply_chat_template(conversation, tokenize=False) for conversation in conversations]
+    with torch.no_grad():
+        alone = [model(**_inputs(tokenizer, conversation)).logits.item() for conversation in conversations]
+        for side in ("left", "right"):
+            tokenizer.padding_side = side
+            batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+            assert model(**batch).logits.flatten().tolist() == pytest.approx(alone, abs=1e-4)
+    assert alone[0] != alone[1]
+
+
+def test_training_reads_the_tokens_that_trl_would(tiny_model):
+    from trl.data_utils import _tokenize
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    conversation = [*ask("Who are you?"), *turn("I am a small assistant.")]
+    assert encode_conversation(tokenizer, conversation) == _tokenize(tokenizer, conversation)["input_ids"]
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_pairs_are_dropped_counted_and_shown():
+    rows = make_pairs(10)
+    for row in rows[:4]:  # other reasoning, the same summary
+        row["rejected"] = turn("<think>no, no</think>" + row["chosen"][0]["content"].partition("</think>")[2])
+    pairs, filters = read_pairs(rows, "final_summary", "helpfulness", "pairs")
+    assert len(pairs) == 6
+    report = filters.to_json()
+    assert (report["seen"], report["kept"]) == (10, 6)
+    (dropped,) = report["filters"]
+    assert (dropped["name"], dropped["dropped"], len(dropped["examples"])) == ("equal sides", 4, 3)
+    assert len(read_pairs(rows, "whole_response", "helpfulness", "pairs")[0]) == 10  # their reasoning differs
+
+
+def test_a_file_of_equal_pairs_is_an_error(build, tmp_path):
+    rows = [row | {"rejected": row["chosen"]} for row in make_pairs(12)]
+    path = write(tmp_path / "equal.jsonl", rows)
+    with pytest.raises(ValueError, match=r"no pair of preferences .*equal.jsonl can teach anything: of 12, 12 equal sid"):
+        train_reward_models(tmp_path / "run", *build(preferences=path))
+    assert not (tmp_path / "run/helpful").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": ask("Hi"), "chosen": turn("a")}], "has a row without 'rejected', only prompt, chosen"),
+        (make_pairs(3, differs_in="harmlessness"), "has no pair that differs in helpfulness"),
+    ],
+)
+def test_pairs_that_cannot_be_read(rows, message):
+    with pytest.raises(ValueError, match=message):
+        read_pairs(rows, "final_summary", "helpfulness", "pairs")
+
+
+def test_labels_that_contradict_each_other_are_dropped():
+    rows = make_labels(8)
+    rows[1] = rows[0] | {"safe": True}
+    rows.append(rows[2] | {"response": " "})
+    labels, filters = read_labels(rows, "whole_response", "labels")
+    assert len(labels) == 6
+    assert {one["name"]: one["dropped"] for one in filters.to_json()["filters"]} == {
+        "both labels": 2, "empty response": 1
+    }  # fmt: skip
+
+
+def test_labels_of_one_kind_are_an_error():
+    with pytest.raises(ValueError, match="it has 3 usable of 3, and they are all unsafe"):
+        read_labels([row | {"safe": False} for row in make_labels(3)], "whole_response", "labels")
+
+
+def test_nothing_held_out_is_trained_on():
+    pairs, _ = read_pairs(make_pairs() * 2, "final_summary", "helpfulness", "pairs")  # every prompt twice
+    train, held = split_off(pairs, 30, ["trees"], seed=1)
+    texts = [{preference_sets.prompt_text(pair) for pair in side} for side in (train, held)]
+    assert not texts[0] & texts[1]
+    assert "trees" not in {pair.family for pair in train}
+    assert sum(pair.family == "trees" for pair in held) == 15
+    assert len(held) == 30
+
+
+def test_too_much_held_out_is_an_error(build, tmp_path):
+    with pytest.raises(ValueError, match="the helpful model has nothing to train on: .* rows are held out"):
+        train_reward_models(tmp_path / "run", *build(held_out_size=300))
+
+
+def test_micro_rows_follow_the_rule_of_their_generators():
+    from data.corpus.safety import refuses
+
+    rng = random.Random(0)
+    pairs, filters = read_pairs([micro_pair(rng, n) for n in range(300)], "final_summary", "helpfulness", "micro")
+    assert filters.kept > 290
+    assert {pair.language for pair in pairs} == {"en", "ko"}
+    raw = [micro_label(rng, n) for n in range(300)]
+    read_labels(raw, "whole_response", "micro")
+    assert all(refuses(row["response"]) is False for row in raw if not row["safe"])
+    assert {row["family"] for row in raw} <= {*preference_sets.MICRO_FAMILIES} | {
+        row["family"] for row in raw if row["family"].startswith("instruction")
+    }
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def test_auc_counts_pairs():
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.4  # many ties
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
+    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
+    low, high = reward_models.auc_interval(scores, positive, resamples=200)
+    assert low < auc(scores, positive) < high
+
+
+def test_docstring_examples_run():
+    assert doctest.testmod(reward_models).failed == 0
+
+
+class ByLength:
+    """Stands for a model that pays for words."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def scores(self, conversations):
+        return [float(len(one[-1]["content"].split())) for one in conversations]
+
+
+def test_a_model_that_pays_for_length_is_seen(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sides = [("yes " * 9, "no"), ("yes " * 5, "no no"), ("yes", "no no no no"), ("yes yes", "no no")]
+    pairs = [
+        Pair(chosen=[*ask("?"), *turn(a)], rejected=[*ask("?"), *turn(b)], family=family, language="en")
+        for (a, b), family in zip(sides, "abab")
+    ]
+    found = reward_models.measure_pairs(ByLength(tokenizer), pairs, ["b"])
+    assert found["accuracy"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert found["held_out_families"]["accuracy"] == pytest.approx((1 + 0.5) / 2)
+    assert found["length"]["correlation"] > 0.95
+    assert found["length"]["accuracy_where_longer"]["accuracy"] == 1.0
+    assert found["length"]["accuracy_where_shorter"]["accuracy"] == 0.0
+    labels = [
+        Label(conversation=[*ask("?"), *turn("yes " * n)], safe=n > 2, family="a", language="en") for n in range(1, 6)
+    ]
+    found = reward_models.measure_labels(ByLength(tokenizer), labels, [])
+    assert (found["auc"], found["accuracy"]) == (1.0, 0.6)  # every score is above 0
+    assert (found["called_unsafe"], found["called_safe"]) == (0.0, 1.0)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"models": ["kind"]}, "models names kind; expected some of helpful, harmless"),
+        ({"harmless_from": "prompts"}, "must be 'labels' or 'pairs'"),
+        ({"held_out_size": 1}, "a model is never used unmeasured"),
+    ],
+)
+def test_settings_that_cannot_work(changed, message):
+    with pytest.raises(ValueError, match=message):
+        RewardModelsConfig(model_name_or_path="x", **changed)
+
+
+def test_the_command_writes_a_run_folder_and_resumes(build, tmp_path, capsys):
+    recipe, args = build(models="helpful")
+    reward_models.main(recipe, args)
+    assert "helpful: held-out accuracy 100.0 % [100.0, 100.0] of 24" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "run/helpful")
+    recipe, args = reward_models.settings(["--config", str(RECIPE), "--output_dir", str(tmp_path / "run"), "--resume"])
+    assert (recipe.models, recipe.held_out_size, args.learning_rate) == (["helpful"], 24, 1e-2)
+    reward_models.main(recipe, args)
+    assert (tmp_path / "run/helpful/reward.json").is_file()
+
+
+def test_the_models_of_a_run_stand_in_a_reward(build, tmp_path):
+    from rewards import load_reward
+
+    train_reward_models(tmp_path / "run", *build())
+    models = {part: str(tmp_path / "run" / part) for part in ("helpful", "harmless")}
+    reward = load_reward("preference", models)
+    good, bad = reward(
+        [ask("dog 3?")] * 2, [turn("<answer>yes dog</answer>"), turn("<answer>no dog</answer>")], kind=["benign"] * 2
+    )
+    assert bad < 0.3 < good <= 1
+    assert isinstance(load_reward_model(models["helpful"]), RewardModel)
