@@ -19,6 +19,7 @@ import recipes  # noqa: F401  # before torch: its settings for shared cores
 import copy
 import json
 import math
+import random
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +79,9 @@ class RewardModelsConfig:
     """Micro world: pairs and labels to draw, the held-out ones included."""
     train_size: int | None = None
     """Rows to train on, of each kind; None takes all that are not held out."""
+    balance_lengths: bool = False
+    """Drop training pairs at random until the preferred answer is as often the shorter as the longer one, as the paper
+    balances its pairs: a model that need not know better learns to pay for length."""
     held_out_size: int = 600
     """Rows of each kind that are measured on and never trained on."""
     held_out_families: list[str] = field(default_factory=list)
@@ -106,10 +110,6 @@ class RewardTrainingConfig(RewardConfig):
     num_train_epochs: float = field(default=1.0, metadata={"help": "DeepSeek-R1: 1."})
     bf16: bool | None = field(default=None, metadata={"help": "None: on where the GPU has it (TRL: always on)."})
     gradient_checkpointing: bool | None = field(default=False, metadata={"help": "TRL: on."})
-    train_sampling_strategy: str = field(
-        default="group_by_length", metadata={"help": "Of pairs: batches of like length, half the padding (TRL: random)."}
-    )
-    remove_unused_columns: bool | None = field(default=False, metadata={"help": "Kept False: lengths are a column."})
 
     def __post_init__(self) -> None:
         if self.bf16 is None:
@@ -165,6 +165,8 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     pairwise = part == "helpful" or recipe.harmless_from == "pairs"
     rows, filters = read_rows(part, recipe, pairwise)
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed)
+    if pairwise and recipe.balance_lengths and train:
+        train = balanced(train, filters)
     train = train[: recipe.train_size]
     check_sizes(part, train, held_out, recipe)
     set_seed(args.seed)  # the new head is drawn
@@ -213,6 +215,29 @@ def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe
         )
 
 
+def balanced(pairs: Sequence[Pair], filters: Filters) -> list[Pair]:
+    """The pairs in their order, less the last ones of whichever side is longer too often. Lengths are characters.
+
+    Raises ValueError where nothing is left.
+    """
+    signs = [np.sign(len(pair.chosen[-1]["content"]) - len(pair.rejected[-1]["content"])).item() for pair in pairs]
+    most = min(signs.count(1), signs.count(-1))
+    kept, seen = [], {1: 0, -1: 0, 0: -len(pairs)}
+    for pair, sign in zip(pairs, signs):
+        seen[sign] += 1
+        if seen[sign] <= most:
+            kept.append(pair)
+        else:
+            filters.drop("length balance", {"chosen": pair.chosen[-1], "rejected": pair.rejected[-1]})
+    filters.kept -= len(pairs) - len(kept)
+    if not kept:
+        raise ValueError(
+            f"balance_lengths leaves none of the {len(pairs)} pairs: the preferred answer is the "
+            f"{'longer' if signs[0] > 0 else 'shorter'} one in all of them; set balance_lengths: false, or add others"
+        )
+    return kept
+
+
 def load_scorer(path: str, tokenizer: PreTrainedTokenizerBase, pairwise: bool) -> PreTrainedModel:
     """The base with a head of one output instead of its vocabulary, in float32."""
     if tokenizer.pad_token_id is None:
@@ -226,25 +251,43 @@ def load_scorer(path: str, tokenizer: PreTrainedTokenizerBase, pairwise: bool) -
 def pair_trainer(
     model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
 ) -> Trainer:
-    """TRL's RewardTrainer, which leaves out pairs longer than max_length."""
-    ids = {
-        "chosen_ids": [encode_conversation(tokenizer, pair.chosen) for pair in pairs],
-        "rejected_ids": [encode_conversation(tokenizer, pair.rejected) for pair in pairs],
-    }
-    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*ids.values())]
-    dataset = Dataset.from_dict(ids | {"length": lengths})
+    """TRL's RewardTrainer over batches of pairs of like length. Pairs longer than max_length are left out."""
+    sides = [
+        (encode_conversation(tokenizer, pair.chosen), encode_conversation(tokenizer, pair.rejected)) for pair in pairs
+    ]
+    sides = [pair for pair in sides if args.max_length is None or max(map(len, pair)) <= args.max_length]
+    order = like_lengths([max(map(len, pair)) for pair in sides], args.train_batch_size * args.world_size, args.seed)
+    chosen, rejected = ([sides[row][side] for row in order] for side in (0, 1))
+    args.train_sampling_strategy = "sequential"
+    dataset = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected})
     return RewardTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
+
+
+def like_lengths(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
+    """An order whose batches hold rows of like length, the batches in random order: half the padding.
+
+    Laid out beforehand, since transformers' LengthGroupedSampler cannot resume behind its first epoch.
+    """
+    rng = random.Random(seed)
+    rows = rng.sample(range(len(lengths)), len(lengths))
+    rows.sort(key=lengths.__getitem__)
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    last = batches.pop() if len(rows) % batch_size else []  # the short one stays last, so that the others are whole
+    rng.shuffle(batches)
+    return [row for batch in [*batches, last] for row in batch]
 
 
 def label_trainer(
     model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, labels: Sequence[Label]
 ) -> Trainer:
-    """transformers' Trainer with binary cross-entropy; responses longer than max_length are left out."""
+    """transformers' Trainer with binary cross-entropy; responses longer than max_length are left out.
+
+    In random order: refusals and agreements differ in length, so batches of like length would hold one label each.
+    """
     rows = [(encode_conversation(tokenizer, label.conversation), [float(label.safe)]) for label in labels]
     rows = [row for row in rows if args.max_length is None or len(row[0]) <= args.max_length]
     dataset = Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [safe for _, safe in rows]})
     collator = DataCollatorWithPadding(tokenizer)
-    args.train_sampling_strategy = "random"  # refusals and agreements differ in length: batches would hold one label
     return Trainer(model, args, train_dataset=dataset, processing_class=tokenizer, data_collator=collator)
 
 

@@ -169,7 +169,9 @@ def test_a_run_judges_general_prompts_in_its_last_part(tiny_model, reward_folder
 
 def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_folders, tmp_path):
     rewards = REASONING | {"preference": {"args": reward_folders | {"from_step": 3}}}
-    with pytest.raises(ValueError, match="'preference' begins with step 3 and general prompts come from step 2 on; set"):
+    with pytest.raises(
+        ValueError, match="'preference' begins with step 3 and general prompts come from step 2 on; set"
+    ):
         run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
 
 

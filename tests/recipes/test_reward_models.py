@@ -1,6 +1,7 @@
 """Reward models on a rule that two random layers can learn: what says "yes" is good, whatever else it says."""
 
 import doctest
+import itertools
 import json
 import random
 import shutil
@@ -15,7 +16,8 @@ from recipes import preference_sets, reward_models
 from recipes.parser import parse
 from recipes.preference_sets import Label, Pair, micro_label, micro_pair, read_labels, read_pairs, split_off
 from recipes.reward_models import PrintedLog, RewardModelsConfig, RewardTrainingConfig, auc, train_reward_models
-from rewards.preference import RewardInfo, RewardModel, encode_conversation, load_reward_model
+from rewards import load_reward
+from rewards.preference import RewardInfo, encode_conversation
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes/micro/reward_models.yaml"
@@ -58,17 +60,17 @@ def write(path, rows):
     return str(path)
 
 
-@pytest.fixture
-def build(tiny_model, tmp_path):
-    """(recipe, args) over the two small files; any setting of either may change."""
+def builder(model, folder):
+    """Makes (recipe, args) over the two small files; any setting of either may change."""
 
     def make(**changed):
         settings = {
-            "config": RECIPE, "model_name_or_path": tiny_model, "output_dir": tmp_path / "run",
-            "preferences": write(tmp_path / "pairs.jsonl", make_pairs()),
-            "safety": write(tmp_path / "labels.jsonl", make_labels()),
-            "held_out_size": 24, "num_train_epochs": 4, "per_device_train_batch_size": 8, "learning_rate": 1e-2,
-            "save_steps": 5, "logging_steps": 1, "warmup_steps": 0, "use_cpu": "true",
+            "config": RECIPE, "model_name_or_path": model, "output_dir": folder / "run",
+            "preferences": write(folder / "pairs.jsonl", make_pairs()),
+            "safety": write(folder / "labels.jsonl", make_labels()),
+            "held_out_size": 24, "num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 2e-2,
+            "save_steps": 4, "logging_steps": 1, "warmup_steps": 0, "use_cpu": "true", "cpu_threads": 1,
+            "balance_lengths": "false",
         } | changed  # fmt: skip
         families = settings.pop("held_out_families", ["trees"])
         flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
@@ -79,6 +81,19 @@ def build(tiny_model, tmp_path):
     return make
 
 
+@pytest.fixture
+def build(tiny_model, tmp_path):
+    return builder(tiny_model, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model, tmp_path_factory):
+    """A run of both models that is through."""
+    folder = tmp_path_factory.mktemp("finished")
+    train_reward_models(folder / "run", *builder(tiny_model, folder)())
+    return folder / "run"
+
+
 def weights(folder):
     return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
 
@@ -86,8 +101,8 @@ def weights(folder):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def test_both_models_learn_their_rule_and_are_measured_on_what_they_never_saw(build, tmp_path):
-    metrics = train_reward_models(tmp_path / "run", *build())
+def test_both_models_learn_their_rule_and_are_measured_on_what_they_never_saw(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
     for part in ("helpful", "harmless"):
         held = metrics[part]["held_out"]
         assert held["accuracy"] == 1.0
@@ -95,17 +110,14 @@ def test_both_models_learn_their_rule_and_are_measured_on_what_they_never_saw(bu
         assert held["held_out_families"] == {"accuracy": 1.0, "ci95": [1.0, 1.0], "n": 12}
         assert set(held["by_family"]) == set(FAMILIES)
         assert set(held["by_language"]) == {"en"}
-        assert not list((tmp_path / "run" / "training" / part).glob("checkpoint-*"))
-        assert not (tmp_path / "run" / f"{part}.partial").exists()
+        assert not list((finished / "training" / part).glob("checkpoint-*"))
+        assert not (finished / f"{part}.partial").exists()
     assert metrics["harmless"]["held_out"]["auc"] == 1.0
-    assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
 
 
-def test_what_was_written_is_what_the_rewards_read(build, tmp_path):
+def test_what_was_written_is_what_the_rewards_read(finished):
     """Mean and std are those of the good held-out answers, counted again here with transformers alone."""
-    recipe, args = build(models="helpful")
-    train_reward_models(tmp_path / "run", recipe, args)
-    folder = tmp_path / "run/helpful"
+    folder = finished / "helpful"
     info = RewardInfo.read(folder, "helpful")
     pairs, _ = read_pairs(make_pairs(), "final_summary", "helpfulness", "pairs")
     _, held = split_off(pairs, 24, ["trees"], 0)
@@ -136,7 +148,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(build, tmp_path, monk
     broken_off = PrintedLog.on_log
 
     def kill(self, args, state, control, **kwargs):
-        if state.global_step == 7:
+        if state.global_step == 6:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(PrintedLog, "on_log", kill)
@@ -164,12 +176,9 @@ def test_a_run_that_was_cut_off_behind_its_last_step_is_only_finished(build, tmp
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
 
 
-def test_a_finished_model_is_left_alone(build, tmp_path, monkeypatch):
-    train_reward_models(tmp_path / "run", *build(models="helpful"))
-    written = (tmp_path / "run/helpful/model.safetensors").stat().st_mtime_ns
+def test_a_finished_model_is_left_alone(build, finished, monkeypatch):
     monkeypatch.setattr(reward_models, "train_one", None)
-    train_reward_models(tmp_path / "run", *build(models="helpful"))
-    assert (tmp_path / "run/helpful/model.safetensors").stat().st_mtime_ns == written
+    assert train_reward_models(finished, *build()) == json.loads((finished / "metrics.json").read_text())
 
 
 def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch):
@@ -178,7 +187,9 @@ def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch)
             trainer.model.score.weight.fill_(float("nan"))
 
     monkeypatch.setattr(reward_models, "run_trainer", spoil)
-    with pytest.raises(ValueError, match=r"the helpful model scores nan for .* Lower learning_rate \(now 0.01; R1: 6e-6"):
+    with pytest.raises(
+        ValueError, match=r"the helpful model scores nan for .* Lower learning_rate \(now 0.02; R1: 6e-6"
+    ):
         train_reward_models(tmp_path / "run", *build())
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert left == ["training"]
@@ -226,7 +237,9 @@ def test_equal_pairs_are_dropped_counted_and_shown():
 def test_a_file_of_equal_pairs_is_an_error(build, tmp_path):
     rows = [row | {"rejected": row["chosen"]} for row in make_pairs(12)]
     path = write(tmp_path / "equal.jsonl", rows)
-    with pytest.raises(ValueError, match=r"no pair of preferences .*equal.jsonl can teach anything: of 12, 12 equal sid"):
+    with pytest.raises(
+        ValueError, match=r"no pair of preferences .*equal.jsonl can teach anything: of 12, 12 equal sid"
+    ):
         train_reward_models(tmp_path / "run", *build(preferences=path))
     assert not (tmp_path / "run/helpful").exists()
 
@@ -270,7 +283,7 @@ def test_nothing_held_out_is_trained_on():
 
 
 def test_too_much_held_out_is_an_error(build, tmp_path):
-    with pytest.raises(ValueError, match="the helpful model has nothing to train on: .* rows are held out"):
+    with pytest.raises(ValueError, match=r"the helpful model has nothing to train on: .* rows are held out"):
         train_reward_models(tmp_path / "run", *build(held_out_size=300))
 
 
@@ -287,6 +300,35 @@ def test_micro_rows_follow_the_rule_of_their_generators():
     assert {row["family"] for row in raw} <= {*preference_sets.MICRO_FAMILIES} | {
         row["family"] for row in raw if row["family"].startswith("instruction")
     }
+
+
+def test_balanced_pairs_are_longer_and_shorter_alike():
+    rng = random.Random(0)
+    sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
+    pairs = [Pair(chosen=turn(a), rejected=turn(b), family="all", language="") for a, b in sides]
+    filters = preference_sets.Filters(seen=200, kept=200)
+    kept = reward_models.balanced(pairs, filters)
+    longer = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
+    assert (
+        sum(sign > 0 for sign in longer) == sum(sign < 0 for sign in longer) == sum(len(a) < len(b) for a, b in sides)
+    )
+    assert sum(sign == 0 for sign in longer) == sum(len(a) == len(b) for a, b in sides)
+    assert filters.to_json()["filters"][0]["dropped"] == 200 - len(kept) == 200 - filters.kept
+
+
+def test_pairs_that_cannot_be_balanced_are_an_error(build, tmp_path):
+    with pytest.raises(ValueError, match="leaves none of the 48 pairs: the preferred answer is the longer one in all"):
+        train_reward_models(tmp_path / "run", *build(balance_lengths="true"))
+
+
+def test_batches_of_like_length_hold_every_row_once():
+    lengths = [random.Random(n).randint(1, 50) for n in range(70)]
+    order = reward_models.like_lengths(lengths, batch_size=8, seed=0)
+    assert sorted(order) == list(range(70))
+    batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 64, 8)]
+    ranges = sorted((min(batch), max(batch)) for batch in batches)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ranges))
+    assert [min(batch) for batch in batches] != sorted(min(batch) for batch in batches)  # the batches are shuffled
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -358,19 +400,14 @@ def test_the_command_writes_a_run_folder_and_resumes(build, tmp_path, capsys):
     assert "helpful: held-out accuracy 100.0 % [100.0, 100.0] of 24" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "run/helpful")
     recipe, args = reward_models.settings(["--config", str(RECIPE), "--output_dir", str(tmp_path / "run"), "--resume"])
-    assert (recipe.models, recipe.held_out_size, args.learning_rate) == (["helpful"], 24, 1e-2)
+    assert (recipe.models, recipe.held_out_size, args.learning_rate) == (["helpful"], 24, 2e-2)
     reward_models.main(recipe, args)
     assert (tmp_path / "run/helpful/reward.json").is_file()
 
 
-def test_the_models_of_a_run_stand_in_a_reward(build, tmp_path):
-    from rewards import load_reward
-
-    train_reward_models(tmp_path / "run", *build())
-    models = {part: str(tmp_path / "run" / part) for part in ("helpful", "harmless")}
-    reward = load_reward("preference", models)
+def test_the_models_of_a_run_stand_in_a_reward(finished):
+    reward = load_reward("preference", {part: str(finished / part) for part in ("helpful", "harmless")})
     good, bad = reward(
         [ask("dog 3?")] * 2, [turn("<answer>yes dog</answer>"), turn("<answer>no dog</answer>")], kind=["benign"] * 2
     )
     assert bad < 0.3 < good <= 1
-    assert isinstance(load_reward_model(models["helpful"]), RewardModel)

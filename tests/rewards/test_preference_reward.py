@@ -195,7 +195,9 @@ def test_preference_is_the_weighted_mean_of_what_applies(folders):
 
 def test_it_stands_in_a_recipe(folders):
     functions, weights = load_rewards({"accuracy": 1.0, "preference": {"weight": 0.5, "args": folders}})
-    rewards = score_all(functions, [ASK] * 2, [reply(LONG)] * 2, {"answer": ["7", None], "kind": ["reasoning", "benign"]})
+    rewards = score_all(
+        functions, [ASK] * 2, [reply(LONG)] * 2, {"answer": ["7", None], "kind": ["reasoning", "benign"]}
+    )
     assert weights == [1.0, 0.5]
     assert [[value is None for value in row] for row in rewards] == [[False, True], [True, False]]
 
@@ -264,7 +266,7 @@ def test_settings_that_cannot_work(folders, settings, message):
 
 
 def test_models_in_each_others_place_are_refused(folders):
-    with pytest.raises(ValueError, match="says that the model judges 'harmless'.*needs one that judges 'helpful'"):
+    with pytest.raises(ValueError, match=r"says that the model judges 'harmless'.*needs one that judges 'helpful'"):
         preference_reward(helpful=folders["harmless"], harmless=folders["helpful"])
 
 
