@@ -142,7 +142,8 @@ class HackingAlarm(TrainerCallback):
             message = hacking.describe(self.reward, self.accuracy)
             logger.warning("%s%s", message, "; the run stops here" if self.stop else "")
             self.run.alarm = message
-            self.run.append("metrics.jsonl", [{"step": state.global_step, **hacking.metrics}])
+            line = {"step": state.global_step, "elapsed": self.run.last_elapsed(), **hacking.metrics}
+            self.run.append("metrics.jsonl", [line])
         if self.stop:
             control.should_save = control.should_training_stop = True
 

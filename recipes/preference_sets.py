@@ -9,8 +9,8 @@ summary, or the whole response. Rows that cannot teach are dropped, counted, and
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset
@@ -163,6 +163,39 @@ def split_off(rows: Sequence[Any], size: int, families: Sequence[str], seed: int
 def prompt_text(row: Pair | Label) -> str:
     conversation = row.chosen if isinstance(row, Pair) else row.conversation
     return message_text(conversation[:-1])
+
+
+# --- made answers -----------------------------------------------------------------------------------------------------
+
+
+def off_topic(pair: Pair, other: Pair) -> str:
+    return other.chosen[-1]["content"]
+
+
+def echo(pair: Pair, other: Pair) -> str:
+    return prompt_text(pair)
+
+
+def repeated(pair: Pair, other: Pair) -> str:
+    return " ".join([pair.chosen[-1]["content"]] * 3)
+
+
+MADE: dict[str, Callable[[Pair, Pair], str]] = {"off topic": off_topic, "echo": echo, "repeated": repeated}
+"""Answers that are worse for certain, made of good ones: a good answer to a prompt of another family, the request
+itself, the good answer three times. A policy finds them, and pairs seldom hold them."""
+
+
+def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
+    """Each pair with a made answer as its rejected side; those are left out where that equals the good one."""
+    rng = random.Random(f"{how}-{seed}")
+    made = []
+    for pair in pairs:
+        others = rng.sample(pairs, min(20, len(pairs)))
+        other = next((one for one in others if one.family != pair.family), pair)
+        answer = MADE[how](pair, other).strip()
+        if answer != pair.chosen[-1]["content"]:
+            made.append(replace(pair, rejected=[*pair.chosen[:-1], assistant_turn(answer)]))
+    return made
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------

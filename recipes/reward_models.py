@@ -51,7 +51,17 @@ from grpo.cpu import use_cores
 from grpo.statistics import bootstrap_ci
 from recipes.launch import check_ranks
 from recipes.parser import config_path, parse, reported
-from recipes.preference_sets import Filters, Label, Pair, open_rows, read_labels, read_pairs, split_off
+from recipes.preference_sets import (
+    MADE,
+    Filters,
+    Label,
+    Pair,
+    made_pairs,
+    open_rows,
+    read_labels,
+    read_pairs,
+    split_off,
+)
 from recipes.rl import StopOnSignal, latest_step, open_run
 from recipes.run_folder import RunFolder, RunRecorder
 from rewards.preference import RewardInfo, RewardModel, encode_conversation, pad_token_id
@@ -82,6 +92,9 @@ class RewardModelsConfig:
     balance_lengths: bool = False
     """Drop training pairs at random until the preferred answer is as often the shorter as the longer one, as the paper
     balances its pairs: a model that need not know better learns to pay for length."""
+    made_share: float = 0.0
+    """Helpful model: pairs to add, as a share of the training pairs, whose worse side is made of good answers: one to
+    another prompt, the request itself, the answer three times. metrics.json says under "made" whether it needs them."""
     held_out_size: int = 600
     """Rows of each kind that are measured on and never trained on."""
     held_out_families: list[str] = field(default_factory=list)
@@ -96,6 +109,8 @@ class RewardModelsConfig:
             raise ValueError(f"models names {', '.join(sorted(unknown))}; expected some of {', '.join(READS)}")
         if self.harmless_from not in ("labels", "pairs"):
             raise ValueError(f"harmless_from must be 'labels' or 'pairs', got {self.harmless_from!r}")
+        if not 0 <= self.made_share <= 3:
+            raise ValueError(f"made_share must lie between 0 and 3 of the training pairs, got {self.made_share}")
         if self.held_out_size < 2:
             raise ValueError(
                 f"held_out_size must be 2 or more: a model is never used unmeasured, got {self.held_out_size}"
@@ -164,11 +179,14 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     """One model, from its data to its finished folder."""
     pairwise = part == "helpful" or recipe.harmless_from == "pairs"
     rows, filters = read_rows(part, recipe, pairwise)
+    train: Sequence[Any]
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed)
     if pairwise and recipe.balance_lengths and train:
         train = balanced(train, filters)
     train = train[: recipe.train_size]
     check_sizes(part, train, held_out, recipe)
+    if part == "helpful":
+        train = with_made(train, recipe.made_share, args.seed)
     set_seed(args.seed)  # the new head is drawn
     tokenizer = AutoTokenizer.from_pretrained(recipe.model_name_or_path, padding_side="right")
     training = RunFolder(folder / "training" / part)
@@ -177,7 +195,7 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     model = load_scorer(str(trained or recipe.model_name_or_path), tokenizer, pairwise)
     own_args = copy.copy(args)
     own_args.output_dir = str(training.path)
-    build = pair_trainer if pairwise else label_trainer
+    build: Callable[..., Trainer] = pair_trainer if pairwise else label_trainer
     trainer = build(model, own_args, tokenizer, train)
     too_long = len(train) - len(trainer.train_dataset)
     if args.process_index == 0:
@@ -236,6 +254,14 @@ def balanced(pairs: Sequence[Pair], filters: Filters) -> list[Pair]:
             f"{'longer' if signs[0] > 0 else 'shorter'} one in all of them; set balance_lengths: false, or add others"
         )
     return kept
+
+
+def with_made(pairs: Sequence[Pair], made_share: float, seed: int) -> list[Pair]:
+    """The pairs, and a share of them once more with a made answer, of each kind alike."""
+    each = round(made_share * len(pairs) / len(MADE))
+    rng = random.Random(seed)
+    chosen = {how: [pairs[rng.randrange(len(pairs))] for _ in range(each)] for how in MADE}
+    return [*pairs, *(pair for how in MADE for pair in made_pairs(chosen[how], how, seed))]
 
 
 def load_scorer(path: str, tokenizer: PreTrainedTokenizerBase, pairwise: bool) -> PreTrainedModel:
@@ -391,7 +417,8 @@ def measure_pairs(scorer: RewardModel, pairs: Sequence[Pair], held_out_families:
     """How often the preferred answer scores higher (a tie counts half), overall and by part, with 95 % intervals.
 
     Under "length": the correlation of score and length in tokens over all answers, how often the longer answer is the
-    preferred one, and the accuracy where it is and where it is not: a model that pays for length fails the last.
+    preferred one, and the accuracy where it is and where it is not: a model that pays for length fails the last. Under
+    "made": the accuracy against answers that are worse for certain (recipes.preference_sets.MADE).
     """
     chosen = checked_scores(scorer, [pair.chosen for pair in pairs])
     rejected = checked_scores(scorer, [pair.rejected for pair in pairs])
@@ -401,7 +428,13 @@ def measure_pairs(scorer: RewardModel, pairs: Sequence[Pair], held_out_families:
         for side in (lambda pair: pair.chosen, lambda pair: pair.rejected)
     ]
     longer = lengths[0] - lengths[1]
+    made = {}
+    for how in MADE:
+        worse = checked_scores(scorer, [pair.rejected for pair in made_pairs(pairs, how, seed=0)])
+        better = checked_scores(scorer, [pair.chosen for pair in made_pairs(pairs, how, seed=0)])
+        made[how] = share((np.sign(better - worse) + 1) / 2)
     return share(right) | by_part(pairs, right, held_out_families) | {
+        "made": made,
         "margin": float((chosen - rejected).mean()),
         "length": {
             "correlation": correlation(np.concatenate([chosen, rejected]), np.concatenate(lengths)),
@@ -497,6 +530,11 @@ def summary(metrics: dict[str, Any]) -> str:
         words = [f"{part}: held-out accuracy {_share(held)}", f"new families {_share(held['held_out_families'])}"]
         if "auc" in held:
             words.append(f"AUC {held['auc']:.3f}")
+        words += [
+            f"against {how} {100 * found['accuracy']:.0f} %"
+            for how, found in held.get("made", {}).items()
+            if found["n"]
+        ]
         if held["length"]["correlation"] is not None:
             words.append(f"correlation with length {held['length']['correlation']:+.2f}")
         lines.append(", ".join(words))

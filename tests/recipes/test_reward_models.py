@@ -302,6 +302,36 @@ def test_micro_rows_follow_the_rule_of_their_generators():
     }
 
 
+def test_made_answers_are_worse_for_certain():
+    pairs, _ = read_pairs(make_pairs(30), "final_summary", "helpfulness", "pairs")
+    for how, answer in (("echo", lambda pair: preference_sets.prompt_text(pair)), ("repeated", thrice)):
+        made = preference_sets.made_pairs(pairs, how, seed=0)
+        assert [pair.chosen for pair in made] == [pair.chosen for pair in pairs]
+        assert [pair.rejected for pair in made] == [[*pair.chosen[:-1], *turn(answer(pair))] for pair in pairs]
+    made = preference_sets.made_pairs(pairs, "off topic", seed=0)
+    answers = {pair.chosen[-1]["content"]: set() for pair in pairs}
+    for pair in pairs:
+        answers[pair.chosen[-1]["content"]].add(pair.family)
+    assert 10 < len(made) < 30  # "yes cat" to one prompt is "yes cat" to another
+    for pair in made:
+        said = pair.rejected[-1]["content"]
+        assert said != pair.chosen[-1]["content"]
+        assert answers[said] - {pair.family}
+        assert pair.rejected[:-1] == pair.chosen[:-1]
+
+
+def thrice(pair):
+    return " ".join([pair.chosen[-1]["content"]] * 3)
+
+
+def test_made_pairs_come_at_their_share():
+    pairs, _ = read_pairs(make_pairs(60), "final_summary", "helpfulness", "pairs")
+    assert reward_models.with_made(pairs, 0.0, seed=0) == pairs
+    more = reward_models.with_made(pairs, 0.5, seed=0)
+    assert more[:60] == pairs
+    assert 80 < len(more) <= 90
+
+
 def test_balanced_pairs_are_longer_and_shorter_alike():
     rng = random.Random(0)
     sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
@@ -368,6 +398,12 @@ def test_a_model_that_pays_for_length_is_seen(tiny_model):
     assert found["accuracy"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
     assert found["held_out_families"]["accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert found["length"]["correlation"] > 0.95
+    assert found["made"]["repeated"]["accuracy"] == 0.0  # three times as long
+    assert found["made"]["echo"] == {
+        "accuracy": 0.875,
+        "ci95": found["made"]["echo"]["ci95"],
+        "n": 4,
+    }  # one word, as is "?"
     assert found["length"]["accuracy_where_longer"]["accuracy"] == 1.0
     assert found["length"]["accuracy_where_shorter"]["accuracy"] == 0.0
     labels = [
@@ -386,6 +422,7 @@ def test_a_model_that_pays_for_length_is_seen(tiny_model):
     [
         ({"models": ["kind"]}, "models names kind; expected some of helpful, harmless"),
         ({"harmless_from": "prompts"}, "must be 'labels' or 'pairs'"),
+        ({"made_share": -0.1}, "made_share must lie between 0 and 3"),
         ({"held_out_size": 1}, "a model is never used unmeasured"),
     ],
 )
