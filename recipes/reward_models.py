@@ -428,10 +428,11 @@ def measure_pairs(scorer: RewardModel, pairs: Sequence[Pair], held_out_families:
         for side in (lambda pair: pair.chosen, lambda pair: pair.rejected)
     ]
     longer = lengths[0] - lengths[1]
-    made = {}
+    good, made = {str(pair.chosen): score for pair, score in zip(pairs, chosen)}, {}
     for how in MADE:
-        worse = checked_scores(scorer, [pair.rejected for pair in made_pairs(pairs, how, seed=0)])
-        better = checked_scores(scorer, [pair.chosen for pair in made_pairs(pairs, how, seed=0)])
+        worse_pairs = made_pairs(pairs, how, seed=0)
+        worse = checked_scores(scorer, [pair.rejected for pair in worse_pairs])
+        better = np.array([good[str(pair.chosen)] for pair in worse_pairs])
         made[how] = share((np.sign(better - worse) + 1) / 2)
     return share(right) | by_part(pairs, right, held_out_families) | {
         "made": made,
