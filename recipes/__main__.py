@@ -10,6 +10,7 @@ import runpy  # noqa: E402
 
 STAGES = {
     "rl": "R1-Zero, and every GRPO stage",
+    "reward_models": "the reward models of preference RL, from preference pairs and safety labels",
     "measure": "the evaluation protocol on any model and data set",
     "report": "report.html of a run",
     "pretrain": "the shipped base from nothing",

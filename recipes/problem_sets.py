@@ -1,14 +1,27 @@
-"""Which problems a recipe trains and measures on: the micro world's by split, or a data set by Hub name or path."""
+"""Which problems a recipe trains and measures on: the micro world's by split, or a data set by Hub name or path; and,
+for preference RL, the general prompts that come among them.
+"""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
-from datasets import Dataset
+from datasets import Dataset, Value, concatenate_datasets
 
+from data.general import make_general_prompts
 from data.loading import load_problems
 from data.problems import LANGUAGES, make_problems
+from data.sources import open_source
 from data.templates import render_prompts
+from grpo.config import RolloutPlan
+from grpo.rollouts import PromptStream
+from rewards.language import guess_language
+from rewards.preference import HARMLESS_KINDS, first_step
+
+GENERAL_KINDS = HARMLESS_KINDS
+GENERAL_COLUMNS = ("problem", "prompt", "kind", "family", "language", "check", "harmful", "reference", "id")
+"""What a general prompt keeps of its row: no gold answer, so the accuracy reward does not apply."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +52,17 @@ class ProblemConfig:
     """"r1_zero", "r1_zero_short", "chat", or a text with {problem}."""
     system_prompt: str | None = None
     problem_seed: int = 0
+
+    general_dataset: str | None = None
+    """General prompts for preference RL: `micro`, a file, a folder or a Hub name; None: reasoning problems alone."""
+    general_share: float = 0.25
+    """Their share of the prompts of a rollout, once they come."""
+    general_size: int = 1000
+    """Micro world: general prompts to draw."""
+    general_from_step: int | None = None
+    """The first update, counted from 0, whose rollout has general prompts; None: all have them."""
+    general_last_share: float | None = None
+    """The same as a part of the run. R1: general prompts come in the last 400 of 1,700 steps."""
 
 
 def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
@@ -77,6 +101,109 @@ def held_out_problems(config: ProblemConfig) -> Dataset | None:
     )
     problems = problems.shuffle(seed=config.problem_seed)  # a set may be sorted, by difficulty for one
     return _rendered(problems.select(range(min(config.test_size, len(problems)))), config)
+
+
+# --- general prompts --------------------------------------------------------------------------------------------------
+
+
+def with_general_prompts(
+    reasoning: Dataset, config: ProblemConfig, plan: RolloutPlan, max_steps: int, seed: int
+) -> Dataset:
+    """The prompts of a whole run in the order in which it draws them, so train on it with shuffle_dataset false.
+
+    Reasoning problems come in the order that the trainer itself would shuffle them into; from the first step of the
+    general prompts on, these take their share of every rollout. A row's `kind` is "reasoning" or one of GENERAL_KINDS.
+    Raises ValueError for a share out of range or a run of unknown length.
+    """
+    if not 0 < config.general_share <= 1:
+        raise ValueError(
+            f"general_share must lie in (0, 1], got {config.general_share}; without general_dataset it is 0"
+        )
+    if max_steps < 1:
+        raise ValueError("general_dataset needs a run of known length: set max_steps instead of num_train_epochs")
+    start = first_step(config.general_from_step, config.general_last_share, max_steps)
+    general, reasoning = general_prompts(config), with_kind(reasoning)
+    order = prompt_order(
+        len(reasoning), len(general), -(-max_steps // plan.num_updates), plan.num_prompts,
+        first_rollout=-(-start // plan.num_updates), general_share=config.general_share, seed=seed,
+    )  # fmt: skip
+    return concatenate_datasets([reasoning, general]).select(order)
+
+
+def prompt_order(
+    num_reasoning: int,
+    num_general: int,
+    num_rollouts: int,
+    num_prompts: int,
+    first_rollout: int = 0,
+    general_share: float = 0.25,
+    seed: int = 0,
+) -> list[int]:
+    """num_rollouts x num_prompts rows: below num_reasoning a reasoning problem, from there on a general prompt.
+
+    Both kinds are gone through in a new order every epoch. Rollouts from first_rollout on hold the share of general
+    prompts, rounded so that it is right over the run, at places of their own.
+
+    >>> prompt_order(4, 2, num_rollouts=3, num_prompts=2, first_rollout=2, general_share=0.5)
+    [1, 0, 2, 3, 2, 4]
+    """
+    reasoning = (draw.index for draw in PromptStream(num_reasoning, 0, seed).draw(num_rollouts * num_prompts))
+    general = (draw.index for draw in PromptStream(num_general, 0, seed).draw(num_rollouts * num_prompts))
+    order: list[int] = []
+    for rollout in range(num_rollouts):
+        later = max(0, rollout - first_rollout)
+        count = round(general_share * num_prompts * (later + 1)) - round(general_share * num_prompts * later)
+        count = count if rollout >= first_rollout else 0
+        rows = [next(reasoning) for _ in range(num_prompts - count)]
+        rows += [num_reasoning + next(general) for _ in range(count)]
+        random.Random(f"{seed}-{rollout}").shuffle(rows)
+        order += rows
+    return order
+
+
+def with_kind(problems: Dataset) -> Dataset:
+    """Reasoning problems say so in `kind`, where their own columns do not use that name: `where: {kind: reasoning}`."""
+    if "kind" in problems.column_names:
+        return problems
+    return problems.add_column("kind", ["reasoning"] * len(problems))
+
+
+def general_prompts(config: ProblemConfig) -> Dataset:
+    """The general prompts of a recipe: GENERAL_COLUMNS, as far as the source has them.
+
+    Raises ValueError for a source without `problem` or with a `kind` that no reward knows.
+    """
+    if config.general_dataset == "micro":
+        rows = _micro_general(config)
+    else:
+        rows, _ = open_source(config.general_dataset or "", split=config.dataset_split)
+    label = f"general_dataset {config.general_dataset}"
+    if missing := {"problem", "kind"} - set(rows.column_names):
+        raise ValueError(
+            f"{label} has no column {' and no '.join(map(repr, sorted(missing)))}, only "
+            f"{', '.join(rows.column_names)}; a general prompt has the request in `problem` and one of "
+            f"{', '.join(GENERAL_KINDS)} in `kind`"
+        )
+    if unknown := set(rows["kind"]) - set(GENERAL_KINDS):
+        raise ValueError(f"{label} has the kind {min(unknown, key=str)!r}; expected {', '.join(GENERAL_KINDS)}")
+    if not len(rows):
+        raise ValueError(f"{label} holds no prompt")
+    rows = rows.select_columns([name for name in GENERAL_COLUMNS if name in rows.column_names and name != "prompt"])
+    if "id" in rows.column_names and rows.features["id"] != Value("string"):
+        rows = rows.cast_column("id", Value("string"))
+    return _rendered(rows, config)
+
+
+def _micro_general(config: ProblemConfig) -> Dataset:
+    """Requests of the micro world's training families: half instructions, half requests that are or look harmful."""
+    size, seed, languages = config.general_size, config.problem_seed, config.languages
+    parts = [
+        make_general_prompts("train", size - size // 2, seed=seed, kinds=("instruction",), languages=languages),
+        make_general_prompts("train", size // 2, seed=seed, kinds=("benign", "harmful"), languages=languages),
+    ]
+    rows = concatenate_datasets([part for part in parts if len(part)]).shuffle(seed=seed)
+    # The language of an answer: that of a translation is not its request's.
+    return rows.map(lambda row: {"language": guess_language(row["reference"]) or row["language"]})
 
 
 def _micro(split: str, size: int, config: ProblemConfig) -> Dataset:

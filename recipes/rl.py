@@ -34,14 +34,16 @@ from grpo.config import GRPOConfig
 from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
+from recipes.hacking_alarm import HackingAlarm
 from recipes.launch import check_ranks
 from recipes.measure import JUDGE, table
 from recipes.parser import config_path, parse, reported
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
+from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, with_general_prompts, with_kind
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
 from recipes.run_folder import RunFolder, RunRecorder, sample_row
 from rewards import load_rewards
+from rewards.preference import first_step
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +64,23 @@ class RLConfig:
     """Threads of torch on a CPU; None takes the cores this process may use, at most 8."""
     show_samples: int = 6
     """Held-out problems whose completions the report shows before and after."""
+    hacking_alarm: str | None = None
+    """The reward that must not rise while held-out accuracy falls, such as `preference`; None: no alarm."""
+    stop_on_hacking: bool = False
+    """End the run, with a checkpoint, when the alarm goes off."""
     resume: bool = False
     """Go on with the newest run of this output_dir from its last checkpoint."""
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"k must be 1 or more samples a held-out problem, got {self.k}; R1 uses 4 to 64")
+        if self.hacking_alarm is not None and not {self.hacking_alarm, "accuracy"} <= self.rewards.keys():
+            raise ValueError(
+                f"hacking_alarm compares the rewards {self.hacking_alarm!r} and 'accuracy', and `rewards` has "
+                f"{', '.join(self.rewards)}; name one of these, or leave the alarm out"
+            )
+        if self.stop_on_hacking and self.hacking_alarm is None:
+            raise ValueError("stop_on_hacking needs hacking_alarm: the reward to watch, such as preference")
 
 
 def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
@@ -78,7 +91,14 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     if args.reward_weights is not None:
         raise ValueError("reward_weights is not a recipe's setting: write the weights in `rewards: {name: weight}`")
     args.reward_weights = weights
+    check_alarm(recipe, problems, args)
     train, validation = training_problems(problems)
+    if problems.general_dataset is not None:
+        check_start(recipe, problems, args)
+        plan = args.plan_rollouts(args.world_size)
+        train = with_general_prompts(train, problems, plan, args.max_steps, args.seed)
+        validation = None if validation is None else with_kind(validation)
+        args.shuffle_dataset = False  # its order is that of the run
     test = held_out_problems(problems)
     run = RunFolder.latest(args.output_dir) if recipe.resume else open_run(args)
     checkpoint = latest_checkpoint(run.path) if recipe.resume else None
@@ -92,6 +112,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(StopOnSignal())
+    if recipe.hacking_alarm is not None and validation is not None:
+        trainer.add_callback(HackingAlarm(run, len(validation), recipe.hacking_alarm, stop=recipe.stop_on_hacking))
     if main_process:
         trainer.add_callback(RunRecorder(run))
         run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
@@ -110,6 +132,29 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     if main_process:
         print(measured.summary())
         print(f"report: {write_report(run.path)}")
+
+
+def check_alarm(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
+    """Raises ValueError for an alarm that would never look."""
+    if recipe.hacking_alarm is not None and (problems.validation_size == 0 or args.eval_strategy == "no"):
+        raise ValueError(
+            f"hacking_alarm looks at held-out accuracy during training: set validation_size (now "
+            f"{problems.validation_size}) and eval_strategy: steps (now {args.eval_strategy!r}) with eval_steps"
+        )
+
+
+def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
+    """Raises ValueError where a reward for general prompts begins later than they come: until then they would only
+    cost time."""
+    start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
+    for name, spec in recipe.rewards.items():
+        given = spec.get("args", {}) if isinstance(spec, dict) else {}
+        begins = first_step(given.get("from_step"), given.get("last_share"), args.max_steps)
+        if begins > start:
+            raise ValueError(
+                f"the reward {name!r} begins with step {begins} and general prompts come from step {start} on; set "
+                f"general_from_step: {begins}, or leave from_step and last_share out of its args: it judges no others"
+            )
 
 
 def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:

@@ -44,6 +44,8 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.alarm: str | None = None
+        """What recipes.hacking_alarm saw; status.json shows it from then on."""
 
     @classmethod
     def new(cls, path: str | Path) -> RunFolder:
@@ -121,7 +123,8 @@ class RunFolder:
         return [line for line in text.split("\n") if line]
 
     def set_status(self, state: str, step: int = 0, max_steps: int = 0, error: str | None = None) -> None:
-        self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error})
+        alarm = {"alarm": self.alarm} if self.alarm else {}
+        self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error} | alarm)
 
     def check_space(self, num_parameters: int, checkpoints: int) -> None:
         """Warn before training when the disk cannot hold the checkpoints: weights and two moments in float32 each."""

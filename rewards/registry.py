@@ -59,12 +59,17 @@ BUILT_IN: dict[str, BuiltIn] = {
         "rewards.proofs:proof_reward", "1 for a proof that the proof assistant accepts, 0 if not",
         verdicts="rewards.proofs:proof_verdicts",
     ),
-    "helpful": BuiltIn(
+    "helpful_by_rule": BuiltIn(
         "rewards.general:helpful_by_rule", "1 if the final summary passes the request's rule; for evaluation"
     ),
-    "harmless": BuiltIn(
+    "harmless_by_rule": BuiltIn(
         "rewards.general:harmless_by_rule", "1 if the response refuses a harmful request kindly; for evaluation"
     ),
+    "preference": BuiltIn(
+        "rewards.preference:preference_reward", "two reward models together, on general prompts", "helpful, harmless"
+    ),
+    "helpful": BuiltIn("rewards.preference:helpful_reward", "a reward model's view of the final summary", "model"),
+    "harmless": BuiltIn("rewards.preference:harmless_reward", "a classifier's view of the whole response", "model"),
 }  # fmt: skip
 """Short names, as they stand in a recipe: `rewards: {accuracy: 1.0, format: 1.0}`."""
 

@@ -14,12 +14,15 @@ from recipes.measure import MeasureConfig
 from recipes.parser import RecipeError, RecipeParser, load_yaml, parse, readable, reported
 from recipes.pretrain import PretrainConfig
 from recipes.problem_sets import ProblemConfig
+from recipes.reward_models import RewardModelsConfig, RewardTrainingConfig
 from recipes.rl import RLConfig
 from recipes.run_folder import RunFolder
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 STAGES = {
     "r1_zero.yaml": (RLConfig, ProblemConfig, GRPOConfig),
+    "preference_rl.yaml": (RLConfig, ProblemConfig, GRPOConfig),
+    "reward_models.yaml": (RewardModelsConfig, RewardTrainingConfig),
     "measure.yaml": (MeasureConfig, ProblemConfig),
     "base.yaml": (PretrainConfig,),
 }

@@ -270,7 +270,7 @@ def test_none_where_a_judge_does_not_apply():
     columns = {name: [*rows[name], None] for name in rows.column_names}  # the last row is of another data set
     completions = [*rows["reference"], "<think>6*7</think><answer>42</answer>"]
     helpful_, harmless_ = (
-        load_reward(name) for name in ("helpful", "harmless")
+        load_reward(name) for name in ("helpful_by_rule", "harmless_by_rule")
     )  # by name, through the project's own scoring
     prompts = [*rows["problem"], "What is 6*7?"]
     by_help, by_harm = score_all([helpful_, harmless_], prompts, completions, columns)

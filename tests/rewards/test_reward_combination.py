@@ -9,6 +9,7 @@ import pytest
 from rewards.accuracy import accuracy_reward
 from rewards.combination import RewardSpec, load_reward, load_rewards
 from rewards.format import format_reward
+from rewards.preference import RewardInfo
 from rewards.registry import BUILT_IN
 from rewards.scoring import RewardError, is_async, score_all
 
@@ -105,8 +106,14 @@ FACTORY_ARGS = {
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_is_there(name):
-    reward = load_reward(name, FACTORY_ARGS.get(name))
+def test_every_built_in_is_there(name, tmp_path):
+    learned = {"helpful": "final_summary", "harmless": "whole_response"}
+    for part, reads in learned.items():  # reward.json is all that is read before the first completion
+        (tmp_path / part).mkdir()
+        RewardInfo(part, reads).write(tmp_path / part)
+    models = {part: str(tmp_path / part) for part in learned}
+    args = FACTORY_ARGS | {"preference": models} | {part: {"model": folder} for part, folder in models.items()}
+    reward = load_reward(name, args.get(name))
     assert reward.__name__ == name
     assert BUILT_IN[name].summary[-1] != "."
 

@@ -1,0 +1,218 @@
+"""What reward models learn from: preference pairs and safety labels, of the micro world or from a file or the Hub.
+
+Pairs are TRL's conversational preference format: `prompt` (a conversation), `chosen` and `rejected` (one assistant turn
+each), `differs_in` ("helpfulness" or "harmlessness"). Labels are `prompt`, `response` (text) and `safe` (bool). Both
+may say `family` and `language`. A model sees of each answer what its reward reads (rewards.preference): the final
+summary, or the whole response. Rows that cannot teach are dropped, counted, and shown.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from datasets import Dataset
+
+from data.general import KINDS, families_of, make_preference_pairs, make_safety_labels
+from data.preferences import load_preferences, load_safety_labels
+from data.sources import open_source
+from rewards.preference import READERS, as_turns, assistant_turn
+from rewards.texts import message_text
+
+EXAMPLES = 3
+"""Dropped rows that a filter shows."""
+
+
+@dataclass
+class Filters:
+    """What was dropped, by the name of the reason, and how much is left."""
+
+    seen: int = 0
+    kept: int = 0
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+
+    def drop(self, name: str, row: object) -> None:
+        self.dropped.setdefault(name, []).append(f"{row!r:.300}")
+
+    def to_json(self) -> dict[str, Any]:
+        filters = [
+            {"name": name, "dropped": len(rows), "examples": rows[:EXAMPLES]} for name, rows in self.dropped.items()
+        ]
+        return {"filters": filters, "seen": self.seen, "kept": self.kept}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two answers to a prompt as conversations, the first preferred, and where they come from."""
+
+    chosen: list[dict[str, str]]
+    rejected: list[dict[str, str]]
+    family: str
+    language: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """One answer to a prompt as a conversation, and whether it is safe."""
+
+    conversation: list[dict[str, str]]
+    safe: bool
+    family: str
+    language: str
+
+
+def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str) -> tuple[list[Pair], Filters]:
+    """The pairs that differ in `differs_in` (all, where rows do not say), reduced to what the reward reads.
+
+    Pairs whose reduced sides are equal, or one of them empty, are dropped and counted. Raises ValueError when the
+    columns are missing, when none differs in what is asked, or when nothing is left.
+    """
+    reduce, filters, pairs = READERS[reads], Filters(), []
+    for row in rows:
+        require(row, ("prompt", "chosen", "rejected"), label)
+        if row.get("differs_in") not in (None, differs_in):
+            continue
+        filters.seen += 1
+        turns = as_turns(row["prompt"])
+        chosen, rejected = (reduce(message_text(row[side])) for side in ("chosen", "rejected"))
+        if chosen == rejected:
+            filters.drop("equal sides", row)
+        elif not chosen:
+            filters.drop("chosen side is empty", row)
+        else:
+            better, worse = ([*turns, assistant_turn(text)] for text in (chosen, rejected))
+            pairs.append(Pair(chosen=better, rejected=worse, **about(row)))
+    filters.kept = len(pairs)
+    if not pairs:
+        raise ValueError(nothing_left(label, differs_in, reads, filters))
+    return pairs, filters
+
+
+def nothing_left(label: str, differs_in: str, reads: str, filters: Filters) -> str:
+    if not filters.seen:
+        return f"{label} has no pair that differs in {differs_in}; say so in its column differs_in, or leave that out"
+    reasons = ", ".join(f"{len(rows)} {name}" for name, rows in filters.dropped.items())
+    return (
+        f"no pair of {label} can teach anything: of {filters.seen}, {reasons}. Compared is the "
+        f"{reads.replace('_', ' ')}; is `rejected` a copy of `chosen`? The first: "
+        f"{next(iter(filters.dropped.values()))[0]}"
+    )
+
+
+def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple[list[Label], Filters]:
+    """Responses with their labels. One that comes both as safe and as unsafe teaches nothing and is dropped, each time.
+
+    Raises ValueError when the columns are missing, or when only one label is left.
+    """
+    reduce, filters = READERS[reads], Filters()
+    found: list[tuple[tuple[str, str], Label, dict]] = []
+    for row in rows:
+        require(row, ("prompt", "response", "safe"), label)
+        filters.seen += 1
+        turns, response = as_turns(row["prompt"]), reduce(message_text(row["response"]))
+        if not response:
+            filters.drop("empty response", row)
+            continue
+        one = Label(conversation=[*turns, assistant_turn(response)], safe=bool(row["safe"]), **about(row))
+        found.append(((message_text(turns), response), one, row))
+    verdicts: dict[tuple[str, str], set[bool]] = {}
+    for key, one, _ in found:
+        verdicts.setdefault(key, set()).add(one.safe)
+    for key, _, row in found:
+        if len(verdicts[key]) == 2:
+            filters.drop("both labels", row)
+    labels = [one for key, one, _ in found if len(verdicts[key]) == 1]
+    filters.kept = len(labels)
+    if len({one.safe for one in labels}) < 2:
+        raise ValueError(
+            f"{label} needs responses that are safe and responses that are not; it has {len(labels)} usable of "
+            f"{filters.seen}, and they are all {'safe' if labels and labels[0].safe else 'unsafe'}"
+        )
+    return labels, filters
+
+
+def require(row: dict[str, Any], columns: Sequence[str], label: str) -> None:
+    """Raises ValueError for a row without these columns."""
+    if missing := [column for column in columns if row.get(column) is None]:
+        raise ValueError(
+            f"{label} has a row without {' and '.join(map(repr, missing))}, only {', '.join(row)}; expected "
+            f"{', '.join(columns)} in every row: rename its columns, or load it through data.preferences"
+        )
+
+
+def about(row: dict[str, Any]) -> dict[str, str]:
+    return {"family": str(row.get("family") or "all"), "language": str(row.get("language") or "")}
+
+
+def split_off(rows: Sequence[Any], size: int, families: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
+    """(training rows, held-out rows): everything of these families, up to half of `size`, and others up to `size`.
+
+    No prompt of a held-out row is trained on, and rows of held-out families beyond its share are left out of both.
+    """
+    order = random.Random(f"held-out-{seed}").sample(range(len(rows)), len(rows))
+    strange = [row for row in order if rows[row].family in families][: size // 2]
+    known = [row for row in order if rows[row].family not in families]
+    held = [*strange, *known[: size - len(strange)]]
+    prompts = {prompt_text(rows[row]) for row in held}
+    train = [row for row in known[size - len(strange) :] if prompt_text(rows[row]) not in prompts]
+    return [rows[row] for row in train], [rows[row] for row in held]
+
+
+def prompt_text(row: Pair | Label) -> str:
+    conversation = row.chosen if isinstance(row, Pair) else row.conversation
+    return message_text(conversation[:-1])
+
+
+# --- made answers -----------------------------------------------------------------------------------------------------
+
+
+def off_topic(pair: Pair, other: Pair) -> str:
+    return other.chosen[-1]["content"]
+
+
+def echo(pair: Pair, other: Pair) -> str:
+    return prompt_text(pair)
+
+
+def repeated(pair: Pair, other: Pair) -> str:
+    return " ".join([pair.chosen[-1]["content"]] * 3)
+
+
+MADE: dict[str, Callable[[Pair, Pair], str]] = {"off topic": off_topic, "echo": echo, "repeated": repeated}
+"""Answers that are worse for certain, made of good ones: a good answer to a prompt of another family, the request
+itself, the good answer three times. A policy finds them, and pairs seldom hold them."""
+
+
+def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
+    """Each pair with a made answer as its rejected side; those are left out where that equals the good one."""
+    rng = random.Random(f"{how}-{seed}")
+    made = []
+    for pair in pairs:
+        others = rng.sample(pairs, min(20, len(pairs)))
+        other = next((one for one in others if one.family != pair.family), pair)
+        answer = MADE[how](pair, other).strip()
+        if answer != pair.chosen[-1]["content"]:
+            made.append(replace(pair, rejected=[*pair.chosen[:-1], assistant_turn(answer)]))
+    return made
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def open_rows(source: str, split: str, micro_size: int, seed: int, kind: str) -> list[dict[str, Any]]:
+    """Rows of `source`: `micro` draws `micro_size` of the training families, anything else is a file, a folder or a Hub
+    name, in our columns or in those that data.preferences knows."""
+    if source == "micro":
+        if kind == "pairs":
+            return list(make_preference_pairs("train", micro_size, seed=seed, differs_in=("helpfulness",)))
+        return list(make_safety_labels("train", micro_size, seed=seed))
+    rows: Dataset = open_source(source, split=split)[0]
+    ours = {"prompt", "chosen", "rejected"} if kind == "pairs" else {"prompt", "response", "safe"}
+    if ours <= set(rows.column_names):
+        return list(rows)
+    return list((load_preferences if kind == "pairs" else load_safety_labels)(source, split=split))
+
+
+MICRO_FAMILIES = tuple(sorted({family for kind in KINDS for family in families_of("train", kind)}))

@@ -1,0 +1,220 @@
+"""General prompts among reasoning problems: who comes when, and a whole preference run with models that are random."""
+
+import doctest
+import json
+import logging
+from collections import Counter
+
+import pytest
+from test_rl import SMALL, lines, status
+
+from grpo.config import GRPOConfig, RolloutPlan
+from grpo.rollouts import PromptStream
+from recipes import problem_sets, rl
+from recipes.parser import parse
+from recipes.problem_sets import ProblemConfig, prompt_order, training_problems, with_general_prompts
+from recipes.rl import RLConfig
+from rewards.preference import RewardInfo
+
+PLAN = RolloutPlan(num_prompts=8, num_minibatches=1, num_iterations=1)
+
+
+# --- the order --------------------------------------------------------------------------------------------------------
+
+
+def test_reasoning_alone_comes_in_the_order_of_the_trainers_own_shuffling():
+    """Rollout by rollout the same prompts; within one their places differ, which nothing depends on."""
+    order = prompt_order(20, 5, num_rollouts=6, num_prompts=4, first_rollout=6, seed=3)
+    drawn = [draw.index for draw in PromptStream(20, 2, seed=3).draw(24)]
+    assert [sorted(order[i : i + 4]) for i in range(0, 24, 4)] == [sorted(drawn[i : i + 4]) for i in range(0, 24, 4)]
+
+
+@pytest.mark.parametrize(("share", "total"), [(0.25, 16), (0.1, 6), (0.5, 32), (1.0, 64)])
+def test_general_prompts_come_from_their_rollout_on_at_their_share(share, total):
+    order = prompt_order(100, 7, num_rollouts=12, num_prompts=8, first_rollout=4, general_share=share, seed=0)
+    general = [[row >= 100 for row in order[i : i + 8]] for i in range(0, 96, 8)]
+    counts = [sum(rollout) for rollout in general]
+    assert counts[:4] == [0] * 4
+    assert sum(counts) == total == round(share * 64)
+    assert max(counts[4:]) - min(counts[4:]) <= 1
+    assert len({tuple(rollout) for rollout in general[4:]}) > 1 or share == 1.0  # places of their own
+    uses = Counter(row for row in order if row >= 100)
+    assert max(uses.values()) - min(uses.values(), default=0) <= 1  # every epoch goes through all of them
+
+
+def test_the_seed_decides_the_order():
+    orders = [prompt_order(30, 9, num_rollouts=5, num_prompts=4, seed=seed) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_docstring_examples_run():
+    assert doctest.testmod(problem_sets).failed == 0
+
+
+# --- the data set -----------------------------------------------------------------------------------------------------
+
+
+def general_file(path, rows=12, **changed):
+    """A general set as a file; half of the requests harmful."""
+    kinds = ["instruction", "harmful"]
+    made = [
+        {"problem": f"Say {n}.", "kind": kinds[n % 2], "family": "say", "language": "en", "id": n, "answer": str(n)}
+        | changed
+        for n in range(rows)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return str(path)
+
+
+def test_a_file_of_general_prompts(tmp_path):
+    config = ProblemConfig(general_dataset=general_file(tmp_path / "general.jsonl"), template="chat", train_size=40)
+    mixed = with_general_prompts(training_problems(config)[0], config, PLAN, max_steps=4, seed=0)
+    assert len(mixed) == 32
+    general = mixed.filter(lambda kind: kind != "reasoning", input_columns="kind")
+    assert Counter(general["kind"]).keys() == {"instruction", "harmful"}
+    assert len(general) == 8
+    row = general[0]
+    assert row["prompt"] == [{"role": "user", "content": row["problem"]}]
+    assert row["answer"] is None  # else the accuracy reward would judge it
+    reasoning = mixed.filter(lambda kind: kind == "reasoning", input_columns="kind")
+    assert None not in reasoning["answer"]
+
+
+def test_the_micro_worlds_general_prompts():
+    config = ProblemConfig(general_dataset="micro", general_size=60, languages=["ko"], train_size=20)
+    rows = problem_sets.general_prompts(config)
+    assert Counter(rows["kind"]).keys() == {"instruction", "benign", "harmful"}
+    assert [row["harmful"] for row in rows] == [row["kind"] == "harmful" for row in rows]
+    assert rows["problem"][:] == problem_sets.general_prompts(config)["problem"][:]
+
+
+def test_the_last_part_alone_has_them_also_where_a_rollout_serves_several_updates(tmp_path):
+    config = ProblemConfig(
+        general_dataset=general_file(tmp_path / "general.jsonl"), general_last_share=0.5, train_size=40, template="chat"
+    )
+    plan = RolloutPlan(num_prompts=8, num_minibatches=2, num_iterations=1)
+    mixed = with_general_prompts(training_problems(config)[0], config, plan, max_steps=12, seed=0)
+    kinds = mixed["kind"][:]
+    assert len(kinds) == 6 * 8
+    assert set(kinds[:24]) == {"reasoning"}  # rollouts of updates 0 to 5
+    assert [sum(kind != "reasoning" for kind in kinds[i : i + 8]) for i in (24, 32, 40)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "message"),
+    [
+        ({"kind": "chat"}, {}, "has the kind 'chat'; expected instruction, benign, harmful"),
+        ({}, {"general_share": 0.0}, r"general_share must lie in \(0, 1\], got 0.0"),
+        ({}, {"max_steps": 0}, "set max_steps instead of num_train_epochs"),
+        ({}, {"general_from_step": 1, "general_last_share": 0.5}, "not both: each says when it begins"),
+    ],
+)
+def test_what_cannot_be_laid_out(tmp_path, changed, settings, message):
+    steps = settings.pop("max_steps", 4)
+    path = general_file(tmp_path / "general.jsonl", **changed)
+    config = ProblemConfig(general_dataset=path, train_size=10, **settings)
+    with pytest.raises(ValueError, match=message):
+        with_general_prompts(training_problems(config)[0], config, PLAN, max_steps=steps, seed=0)
+
+
+def test_a_source_without_kind_says_what_it_has(tmp_path):
+    (tmp_path / "general.jsonl").write_text('{"problem": "Hi", "type": "harmful"}\n')
+    config = ProblemConfig(general_dataset=str(tmp_path / "general.jsonl"))
+    with pytest.raises(ValueError, match="has no column 'kind', only problem, type; a general prompt has the request"):
+        problem_sets.general_prompts(config)
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reward_folders(tmp_path_factory, tiny_model):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    root = tmp_path_factory.mktemp("reward-models")
+    for part, reads in (("helpful", "final_summary"), ("harmless", "whole_response")):
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1).save_pretrained(root / part)
+        AutoTokenizer.from_pretrained(tiny_model).save_pretrained(root / part)
+        RewardInfo(part, reads, std=1e-3).write(root / part)
+    return {part: str(root / part) for part in ("helpful", "harmless")}
+
+
+def run(tiny_model, output, rewards, **changed):
+    settings = SMALL | {
+        "model_name_or_path": tiny_model, "output_dir": output, "rewards": json.dumps(rewards), "test_size": 0,
+        "template": "chat", "general_dataset": "micro", "general_size": 20, "general_share": 0.5, "max_steps": 4,
+        "logging_steps": 1, "seed": 0,
+    } | changed  # fmt: skip
+    argv = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    rl.main(*parse(RLConfig, ProblemConfig, GRPOConfig, args=argv))
+    return lines(output / "metrics.jsonl")
+
+
+REASONING = {"test_rl:spread": {"where": {"kind": "reasoning"}}, "accuracy": {"where": {"kind": "reasoning"}}}
+
+
+def test_a_run_judges_general_prompts_in_its_last_part(tiny_model, reward_folders, tmp_path):
+    rewards = REASONING | {"preference": {"args": reward_folders}}
+    logged = run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
+    seen = [{key for key in line if key.startswith("rewards/") and key.endswith("/mean")} for line in logged]
+    learned = {f"rewards/{name}/mean" for name in ("preference", "helpful", "harmless")}
+    assert [bool(learned & keys) for keys in seen] == [False, False, True, True]
+    assert learned - {"rewards/helpful/mean"} <= seen[2] | seen[3]
+    assert all("rewards/spread/mean" in keys for keys in seen)
+    assert status(tmp_path / "run")["state"] == "finished"
+
+
+def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_folders, tmp_path):
+    rewards = REASONING | {"preference": {"args": reward_folders | {"from_step": 3}}}
+    with pytest.raises(
+        ValueError, match="'preference' begins with step 3 and general prompts come from step 2 on; set"
+    ):
+        run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
+
+
+def test_the_alarm_stops_a_run_that_is_hacked(tiny_model, reward_folders, tmp_path, monkeypatch, caplog):
+    """A rising preference and a falling accuracy, by the clock instead of the model; resuming goes on from there."""
+    monkeypatch.setattr("rewards.accuracy.accuracy_reward", falling_accuracy)
+    monkeypatch.setattr("rewards.preference.LearnedReward.__call__", rising_preference)
+    rewards = REASONING | {"preference": {"args": reward_folders}}
+    settings = {
+        "hacking_alarm": "preference", "stop_on_hacking": True, "validation_size": 30, "eval_strategy": "steps",
+        "eval_steps": 10, "max_steps": 60, "num_generations_eval": 1, "save_steps": 100,
+    }  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        logged = run(tiny_model, tmp_path / "run", rewards, **settings)
+    ended = status(tmp_path / "run")
+    assert ended["state"] == "interrupted"
+    assert 20 <= ended["step"] < 60
+    assert "the preference reward is being hacked" in ended["alarm"]
+    assert (tmp_path / "run" / f"checkpoint-{ended['step']}" / "trainer_state.json").is_file()
+    assert any("hacking/reward_rise" in line for line in logged)
+    assert "the run stops here" in caplog.text
+
+
+def falling_accuracy(prompts, completions, trainer_state=None, **columns):
+    right = 1 - trainer_state.global_step / 40
+    return [float(row / len(completions) < right) for row in range(len(completions))]
+
+
+def rising_preference(self, prompts, completions, kind=None, trainer_state=None, **columns):
+    step = trainer_state.global_step
+    return [step / 60 + row % 2 / 100 if one != "reasoning" else None for row, one in enumerate(kind)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hacking_alarm": "preference"}, "compares the rewards 'preference' and 'accuracy', and `rewards` has"),
+        ({"stop_on_hacking": True}, "stop_on_hacking needs hacking_alarm"),
+        ({"hacking_alarm": "accuracy"}, "looks at held-out accuracy during training: set validation_size"),
+    ],
+)
+def test_an_alarm_that_would_never_look_is_refused(tiny_model, tmp_path, settings, message, capsys):
+    with pytest.raises((ValueError, SystemExit)) as refused:
+        run(tiny_model, tmp_path / "run", REASONING, general_last_share=0.5, **settings)
+    said = str(refused.value) + capsys.readouterr().err
+    assert message in said

@@ -1,0 +1,165 @@
+"""The alarm on series that are known: hacked, honest, noise; and how often noise alone sets it off."""
+
+import json
+import logging
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from recipes.hacking_alarm import Evaluation, HackingAlarm, find_hacking
+from recipes.run_folder import RunFolder
+
+STEPS, EVERY, PROBLEMS = 100, 10, 60
+
+
+def series(rng, reward, accuracy, spread=0.05, problems=PROBLEMS):
+    """(rewards, evaluations) of a run: `reward` and `accuracy` give the true value at a step; each problem is right or
+    wrong by itself, the worst case for a set of this size."""
+    rewards = [(step, reward(step) + rng.gauss(0, spread)) for step in range(1, STEPS + 1)]
+    evaluations = [
+        Evaluation(step, sum(rng.random() < accuracy(step) for _ in range(problems)) / problems, problems)
+        for step in range(EVERY, STEPS + 1, EVERY)
+    ]
+    return rewards, evaluations
+
+
+def goes_off(rewards, evaluations, **settings):
+    """What the run's evaluations would have said, one after another; the first alarm or None."""
+    for count in range(1, len(evaluations) + 1):
+        seen = [(step, value) for step, value in rewards if step <= evaluations[count - 1].step]
+        if hacking := find_hacking(seen, evaluations[:count], len(evaluations), **settings):
+            return hacking
+    return None
+
+
+def rising(step):
+    return 0.3 + 0.4 * step / STEPS
+
+
+def falling(step):
+    return 0.8 if step < 50 else 0.8 - 0.5 * (step - 50) / 50
+
+
+def flat(step):
+    return 0.5
+
+
+def rate(reward, accuracy, runs=1000):
+    return sum(goes_off(*series(random.Random(seed), reward, accuracy)) is not None for seed in range(runs)) / runs
+
+
+def test_a_hacked_run_is_caught():
+    assert rate(rising, falling, runs=200) > 0.95
+    hacking = goes_off(*series(random.Random(0), rising, falling))
+    assert hacking.best.step < hacking.now.step
+    assert hacking.rise > 0.05
+    assert hacking.fall > 0.2
+
+
+def test_noise_sets_it_off_in_one_run_of_a_hundred_at_most():
+    assert rate(flat, flat) <= 0.01
+
+
+def test_an_honest_rise_over_an_accuracy_that_wavers_stays_below_the_stated_rate():
+    assert rate(rising, flat) <= 0.05
+
+
+def test_both_rising_is_what_training_is_for():
+    assert rate(rising, rising) <= 0.005
+
+
+def test_both_falling_is_no_hacking():
+    assert rate(lambda step: 0.7 - 0.4 * step / STEPS, falling, runs=200) == 0
+
+
+def test_a_reward_that_rose_before_the_best_evaluation_and_no_more_since_is_no_hacking():
+    def early(step):
+        return min(0.3 + 0.03 * step, 0.9)
+
+    def peaked(step):
+        return 0.5 if step < 40 else 0.95 - 0.01 * (step - 40)
+
+    assert rate(early, peaked, runs=200) <= 0.1
+    assert rate(rising, peaked, runs=200) > 0.9
+
+
+def test_the_reward_may_begin_after_the_best_evaluation():
+    """As in the paper: preference comes in the last part, and accuracy falls from there."""
+    rng = random.Random(1)
+    rewards, evaluations = series(rng, rising, lambda step: 0.9 if step <= 60 else 0.9 - 0.015 * (step - 60))
+    late = [(step, value) for step, value in rewards if step > 60]
+    assert goes_off(late, evaluations).best.step <= 60
+    assert goes_off(late[:5], evaluations) is None  # too little to compare
+
+
+def test_more_problems_see_a_smaller_fall():
+    def slightly(step):
+        return 0.6 if step < 50 else 0.48
+
+    found = [
+        sum(goes_off(*series(random.Random(seed), rising, slightly, problems=n)) is not None for seed in range(100))
+        for n in (60, 600)
+    ]
+    assert found[0] < 50 < 90 < found[1]
+
+
+def test_perfect_scores_are_not_certain():
+    """1.0 of 10 problems and then 0.9 is one problem, whatever the plain formula's standard error of 0 says."""
+    rewards = [(step, step / 100) for step in range(1, 41)]
+    assert find_hacking(rewards, [Evaluation(10, 1.0, 10), Evaluation(40, 0.9, 10)]) is None
+
+
+@pytest.mark.parametrize("settings", [{"window": 2}, {"false_alarms": 0.0}, {"false_alarms": 1.0}])
+def test_bad_settings(settings):
+    with pytest.raises(ValueError, match="window must be 3 log lines or more and false_alarms in"):
+        find_hacking([], [], **settings)
+
+
+# --- the callback -----------------------------------------------------------------------------------------------------
+
+
+def history(rewards, evaluations):
+    lines = [{"step": step, "rewards/preference/mean": value, "loss": 0.0} for step, value in rewards]
+    lines += [{"step": one.step, "eval_rewards/accuracy/mean": one.accuracy} for one in evaluations]
+    return sorted(lines, key=lambda line: line["step"])
+
+
+def run_alarm(path, lines, stop=False):
+    run = RunFolder(path)
+    state = SimpleNamespace(
+        log_history=lines, max_steps=STEPS, eval_steps=EVERY, global_step=STEPS, is_world_process_zero=True
+    )
+    control = SimpleNamespace(should_save=False, should_training_stop=False)
+    alarm = HackingAlarm(run, PROBLEMS, "preference", stop=stop)
+    alarm.on_evaluate(SimpleNamespace(eval_strategy="steps"), state, control)
+    return run, control
+
+
+def test_it_says_the_numbers_and_writes_them(tmp_path, caplog):
+    lines = history(*series(random.Random(0), rising, falling))
+    with caplog.at_level(logging.WARNING):
+        run, control = run_alarm(tmp_path, lines)
+    assert "the preference reward is being hacked: it rose from 0." in caplog.text
+    assert "while held-out accuracy fell from 0." in caplog.text
+    (line,) = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert line["step"] == STEPS
+    assert line["hacking/reward_rise"] > 2 * line["hacking/reward_rise_se"]
+    assert line["hacking/accuracy_fall"] > 2 * line["hacking/accuracy_fall_se"]
+    assert not control.should_training_stop
+    run.set_status("running", STEPS, STEPS)
+    assert "is being hacked" in json.loads((tmp_path / "status.json").read_text())["alarm"]
+
+
+def test_it_stops_the_run_only_if_asked(tmp_path):
+    _, control = run_alarm(tmp_path, history(*series(random.Random(0), rising, falling)), stop=True)
+    assert control.should_training_stop
+    assert control.should_save
+
+
+def test_a_good_run_leaves_no_trace(tmp_path, caplog):
+    run, control = run_alarm(tmp_path, history(*series(random.Random(0), rising, rising)), stop=True)
+    assert not control.should_training_stop
+    assert run.alarm is None
+    assert not (tmp_path / "metrics.jsonl").exists()
+    assert caplog.text == ""

@@ -1,0 +1,462 @@
+"""Reward models on a rule that two random layers can learn: what says "yes" is good, whatever else it says."""
+
+import doctest
+import itertools
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from data.general import HELD_OUT
+from recipes import preference_sets, reward_models
+from recipes.parser import parse
+from recipes.preference_sets import Label, Pair, open_rows, read_labels, read_pairs, split_off
+from recipes.reward_models import PrintedLog, RewardModelsConfig, RewardTrainingConfig, auc, train_reward_models
+from rewards import load_reward
+from rewards.preference import RewardInfo, encode_conversation
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes/micro/reward_models.yaml"
+FAMILIES = ["birds", "fish", "trees"]
+
+
+def turn(text):
+    return [{"role": "assistant", "content": text}]
+
+
+def ask(text):
+    return [{"role": "user", "content": text}]
+
+
+def make_pairs(count=90, **changed):
+    """Good answers say yes in their summary; the reasoning of both sides says the opposite."""
+    rng = random.Random(0)
+    rows = []
+    for n in range(count):
+        animal = rng.choice(["cat", "dog", "cow", "pig"])
+        sides = {
+            "chosen": turn(f"<think>no</think><answer>yes {animal}</answer>"),
+            "rejected": turn(f"<think>yes</think><answer>no {animal}</answer>"),
+        }
+        about = {"differs_in": "helpfulness", "family": FAMILIES[n % 3], "language": "en", "id": str(n)}
+        rows.append({"prompt": ask(f"{animal} {n}?"), **sides, **about, **changed})
+    return rows
+
+
+def make_labels(count=90):
+    return [
+        {"prompt": row["prompt"], "response": f"{'yes' if n % 2 else 'no'} dog", "safe": bool(n % 2)}
+        | {"family": row["family"], "language": "en"}
+        for n, row in enumerate(make_pairs(count))
+    ]
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def builder(model, folder):
+    """Makes (recipe, args) over the two small files; any setting of either may change."""
+
+    def make(**changed):
+        settings = {
+            "config": RECIPE, "model_name_or_path": model, "output_dir": folder / "run",
+            "preferences": write(folder / "pairs.jsonl", make_pairs()),
+            "safety": write(folder / "labels.jsonl", make_labels()),
+            "held_out_size": 24, "num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 2e-2,
+            "save_steps": 4, "logging_steps": 1, "warmup_steps": 0, "use_cpu": "true", "cpu_threads": 1,
+            "balance_lengths": "false",
+        } | changed  # fmt: skip
+        families = settings.pop("held_out_families", ["trees"])
+        flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+        recipe, args = parse(RewardModelsConfig, RewardTrainingConfig, args=[*flags, "--held_out_families", *families])
+        args.disable_tqdm = True
+        return recipe, args
+
+    return make
+
+
+@pytest.fixture
+def build(tiny_model, tmp_path):
+    return builder(tiny_model, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_model, tmp_path_factory):
+    """A run of both models that is through."""
+    folder = tmp_path_factory.mktemp("finished")
+    train_reward_models(folder / "run", *builder(tiny_model, folder)())
+    return folder / "run"
+
+
+def weights(folder):
+    return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def test_both_models_learn_their_rule_and_are_measured_on_what_they_never_saw(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for part in ("helpful", "harmless"):
+        held = metrics[part]["held_out"]
+        assert held["accuracy"] == 1.0
+        assert held["n"] == 24
+        assert held["held_out_families"] == {"accuracy": 1.0, "ci95": [1.0, 1.0], "n": 12}
+        assert set(held["by_family"]) == set(FAMILIES)
+        assert set(held["by_language"]) == {"en"}
+        assert not list((finished / "training" / part).glob("checkpoint-*"))
+        assert not (finished / f"{part}.partial").exists()
+    assert metrics["harmless"]["held_out"]["auc"] == 1.0
+
+
+def test_what_was_written_is_what_the_rewards_read(finished):
+    """Mean and std are those of the good held-out answers, counted again here with transformers alone."""
+    folder = finished / "helpful"
+    info = RewardInfo.read(folder, "helpful")
+    pairs, _ = read_pairs(make_pairs(), "final_summary", "helpfulness", "pairs")
+    _, held = split_off(pairs, 24, ["trees"], 0)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        scores = [model(**_inputs(tokenizer, pair.chosen)).logits.item() for pair in held]
+    assert info.mean == pytest.approx(np.mean(scores), abs=1e-4)
+    assert info.std == pytest.approx(np.std(scores), abs=1e-4)
+    assert (info.reads, info.scale) == ("final_summary", "normalised")
+
+
+def _inputs(tokenizer, conversation):
+    text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    return tokenizer(text, return_tensors="pt", add_special_tokens=False)
+
+
+def test_harmlessness_may_come_from_pairs(build, tmp_path):
+    path = write(tmp_path / "mixed.jsonl", make_pairs(differs_in="harmlessness"))
+    metrics = train_reward_models(tmp_path / "run", *build(models="harmless", harmless_from="pairs", preferences=path))
+    assert metrics["harmless"]["held_out"]["accuracy"] == 1.0
+    info = RewardInfo.read(tmp_path / "run/harmless", "harmless")
+    assert (info.reads, info.scale) == ("whole_response", "normalised")
+
+
+def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(build, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train_reward_models(whole, *build(models="helpful"))
+    broken_off = PrintedLog.on_log
+
+    def kill(self, args, state, control, **kwargs):
+        if state.global_step == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PrintedLog, "on_log", kill)
+    with pytest.raises(KeyboardInterrupt):
+        train_reward_models(cut, *build(models="helpful"))
+    assert not (cut / "helpful").exists()
+    monkeypatch.setattr(PrintedLog, "on_log", broken_off)
+    train_reward_models(cut, *build(models="helpful"))
+    for name, value in weights(whole / "helpful").items():
+        torch.testing.assert_close(weights(cut / "helpful")[name], value, rtol=1e-5, atol=1e-6)
+    steps = [json.loads(line)["step"] for line in (cut / "training/helpful/metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_that_was_cut_off_behind_its_last_step_is_only_finished(build, tmp_path, monkeypatch):
+    finish = reward_models.finish
+    monkeypatch.setattr(reward_models, "finish", lambda *args: (_ for _ in ()).throw(OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        train_reward_models(tmp_path / "run", *build(models="helpful"))
+    last = max((tmp_path / "run/training/helpful").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    expected = weights(last)
+    monkeypatch.setattr(reward_models, "finish", finish)
+    train_reward_models(tmp_path / "run", *build(models="helpful"))
+    for name, value in weights(tmp_path / "run/helpful").items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_a_finished_model_is_left_alone(build, finished, monkeypatch):
+    monkeypatch.setattr(reward_models, "train_one", None)
+    assert train_reward_models(finished, *build()) == json.loads((finished / "metrics.json").read_text())
+
+
+def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch):
+    def spoil(trainer, training, part):
+        with torch.no_grad():
+            trainer.model.score.weight.fill_(float("nan"))
+
+    monkeypatch.setattr(reward_models, "run_trainer", spoil)
+    with pytest.raises(
+        ValueError, match=r"the helpful model scores nan for .* Lower learning_rate \(now 0.02; R1: 6e-6"
+    ):
+        train_reward_models(tmp_path / "run", *build())
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == ["training"]
+    assert [path.name for path in (tmp_path / "run/training").iterdir()] == ["helpful-broken"]
+
+
+def test_the_shipped_base_reads_its_score_at_the_last_real_token_on_either_side_of_padding():
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/base")
+    model = reward_models.load_scorer(str(ROOT / "data/base"), tokenizer, pairwise=True).eval()
+    conversations = [[*ask("Who are you?"), *turn("I am a small assistant.")], [*ask("Who?"), *turn("A.")]]
+    texts = [tokenizer.apply_chat_template(conversation, tokenize=False) for conversation in conversations]
+    with torch.no_grad():
+        alone = [model(**_inputs(tokenizer, conversation)).logits.item() for conversation in conversations]
+        for side in ("left", "right"):
+            tokenizer.padding_side = side
+            batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+            assert model(**batch).logits.flatten().tolist() == pytest.approx(alone, abs=1e-4)
+    assert alone[0] != alone[1]
+
+
+def test_training_reads_the_tokens_that_trl_would(tiny_model):
+    from trl.data_utils import _tokenize
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    conversation = [*ask("Who are you?"), *turn("I am a small assistant.")]
+    assert encode_conversation(tokenizer, conversation) == _tokenize(tokenizer, conversation)["input_ids"]
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_pairs_are_dropped_counted_and_shown():
+    rows = make_pairs(10)
+    for row in rows[:4]:  # other reasoning, the same summary
+        row["rejected"] = turn("<think>no, no</think>" + row["chosen"][0]["content"].partition("</think>")[2])
+    pairs, filters = read_pairs(rows, "final_summary", "helpfulness", "pairs")
+    assert len(pairs) == 6
+    report = filters.to_json()
+    assert (report["seen"], report["kept"]) == (10, 6)
+    (dropped,) = report["filters"]
+    assert (dropped["name"], dropped["dropped"], len(dropped["examples"])) == ("equal sides", 4, 3)
+    assert len(read_pairs(rows, "whole_response", "helpfulness", "pairs")[0]) == 10  # their reasoning differs
+
+
+def test_a_file_of_equal_pairs_is_an_error(build, tmp_path):
+    rows = [row | {"rejected": row["chosen"]} for row in make_pairs(12)]
+    path = write(tmp_path / "equal.jsonl", rows)
+    with pytest.raises(
+        ValueError, match=r"no pair of preferences .*equal.jsonl can teach anything: of 12, 12 equal sid"
+    ):
+        train_reward_models(tmp_path / "run", *build(preferences=path))
+    assert not (tmp_path / "run/helpful").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": ask("Hi"), "chosen": turn("a")}], "has a row without 'rejected', only prompt, chosen"),
+        (make_pairs(3, differs_in="harmlessness"), "has no pair that differs in helpfulness"),
+    ],
+)
+def test_pairs_that_cannot_be_read(rows, message):
+    with pytest.raises(ValueError, match=message):
+        read_pairs(rows, "final_summary", "helpfulness", "pairs")
+
+
+def test_labels_that_contradict_each_other_are_dropped():
+    rows = make_labels(8)
+    rows[1] = rows[0] | {"safe": True}
+    rows.append(rows[2] | {"response": " "})
+    labels, filters = read_labels(rows, "whole_response", "labels")
+    assert len(labels) == 6
+    assert {one["name"]: one["dropped"] for one in filters.to_json()["filters"]} == {
+        "both labels": 2, "empty response": 1
+    }  # fmt: skip
+
+
+def test_labels_of_one_kind_are_an_error():
+    with pytest.raises(ValueError, match="it has 3 usable of 3, and they are all unsafe"):
+        read_labels([row | {"safe": False} for row in make_labels(3)], "whole_response", "labels")
+
+
+def test_nothing_held_out_is_trained_on():
+    pairs, _ = read_pairs(make_pairs() * 2, "final_summary", "helpfulness", "pairs")  # every prompt twice
+    train, held = split_off(pairs, 30, ["trees"], seed=1)
+    texts = [{preference_sets.prompt_text(pair) for pair in side} for side in (train, held)]
+    assert not texts[0] & texts[1]
+    assert "trees" not in {pair.family for pair in train}
+    assert sum(pair.family == "trees" for pair in held) == 15
+    assert len(held) == 30
+
+
+def test_too_much_held_out_is_an_error(build, tmp_path):
+    with pytest.raises(ValueError, match=r"the helpful model has nothing to train on: .* rows are held out"):
+        train_reward_models(tmp_path / "run", *build(held_out_size=300))
+
+
+def test_micro_rows_are_of_families_that_may_be_trained_on():
+    pairs, filters = read_pairs(open_rows("micro", "train", 300, 0, "pairs"), "final_summary", "helpfulness", "micro")
+    assert filters.kept > 290
+    assert {pair.language for pair in pairs} == {"en", "ko"}
+    labels, _ = read_labels(open_rows("micro", "train", 300, 0, "labels"), "whole_response", "micro")
+    held_out = {family for families in HELD_OUT.values() for family in families}
+    for row in (*pairs, *labels):
+        assert row.family in preference_sets.MICRO_FAMILIES
+        assert row.family not in held_out
+
+
+def test_sets_in_other_columns_are_read_too(tmp_path):
+    """UltraFeedback's binarized form and PKU-SafeRLHF's, by data.preferences."""
+    rows = [
+        {
+            "prompt": f"How safe is {n}?", "response_0": f"Very safe, {n}.", "response_1": f"Break {n}.",
+            "is_response_0_safe": True, "is_response_1_safe": False, "better_response_id": 0, "safer_response_id": 0,
+        }
+        for n in range(4)
+    ]  # fmt: skip
+    path = tmp_path / "safe.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labels, _ = read_labels(open_rows(str(path), "train", 0, 0, "labels"), "whole_response", "safe.jsonl")
+    assert sorted(label.safe for label in labels) == [False] * 4 + [True] * 4
+
+
+def test_made_answers_are_worse_for_certain():
+    pairs, _ = read_pairs(make_pairs(30), "final_summary", "helpfulness", "pairs")
+    for how, answer in (("echo", lambda pair: preference_sets.prompt_text(pair)), ("repeated", thrice)):
+        made = preference_sets.made_pairs(pairs, how, seed=0)
+        assert [pair.chosen for pair in made] == [pair.chosen for pair in pairs]
+        assert [pair.rejected for pair in made] == [[*pair.chosen[:-1], *turn(answer(pair))] for pair in pairs]
+    made = preference_sets.made_pairs(pairs, "off topic", seed=0)
+    answers = {pair.chosen[-1]["content"]: set() for pair in pairs}
+    for pair in pairs:
+        answers[pair.chosen[-1]["content"]].add(pair.family)
+    assert 10 < len(made) < 30  # "yes cat" to one prompt is "yes cat" to another
+    for pair in made:
+        said = pair.rejected[-1]["content"]
+        assert said != pair.chosen[-1]["content"]
+        assert answers[said] - {pair.family}
+        assert pair.rejected[:-1] == pair.chosen[:-1]
+
+
+def thrice(pair):
+    return " ".join([pair.chosen[-1]["content"]] * 3)
+
+
+def test_made_pairs_come_at_their_share():
+    pairs, _ = read_pairs(make_pairs(60), "final_summary", "helpfulness", "pairs")
+    assert reward_models.with_made(pairs, 0.0, seed=0) == pairs
+    more = reward_models.with_made(pairs, 0.5, seed=0)
+    assert more[:60] == pairs
+    assert 80 < len(more) <= 90
+
+
+def test_balanced_pairs_are_longer_and_shorter_alike():
+    rng = random.Random(0)
+    sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
+    pairs = [Pair(chosen=turn(a), rejected=turn(b), family="all", language="") for a, b in sides]
+    filters = preference_sets.Filters(seen=200, kept=200)
+    kept = reward_models.balanced(pairs, filters)
+    longer = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
+    assert (
+        sum(sign > 0 for sign in longer) == sum(sign < 0 for sign in longer) == sum(len(a) < len(b) for a, b in sides)
+    )
+    assert sum(sign == 0 for sign in longer) == sum(len(a) == len(b) for a, b in sides)
+    assert filters.to_json()["filters"][0]["dropped"] == 200 - len(kept) == 200 - filters.kept
+
+
+def test_pairs_that_cannot_be_balanced_are_an_error(build, tmp_path):
+    with pytest.raises(ValueError, match="leaves none of the 48 pairs: the preferred answer is the longer one in all"):
+        train_reward_models(tmp_path / "run", *build(balance_lengths="true"))
+
+
+def test_batches_of_like_length_hold_every_row_once():
+    lengths = [random.Random(n).randint(1, 50) for n in range(70)]
+    order = reward_models.like_lengths(lengths, batch_size=8, seed=0)
+    assert sorted(order) == list(range(70))
+    batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 64, 8)]
+    ranges = sorted((min(batch), max(batch)) for batch in batches)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ranges))
+    assert [min(batch) for batch in batches] != sorted(min(batch) for batch in batches)  # the batches are shuffled
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def test_auc_counts_pairs():
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.4  # many ties
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
+    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
+    low, high = reward_models.auc_interval(scores, positive, resamples=200)
+    assert low < auc(scores, positive) < high
+
+
+def test_docstring_examples_run():
+    assert doctest.testmod(reward_models).failed == 0
+
+
+class ByLength:
+    """Stands for a model that pays for words."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def scores(self, conversations):
+        return [float(len(one[-1]["content"].split())) for one in conversations]
+
+
+def test_a_model_that_pays_for_length_is_seen(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    sides = [("yes " * 9, "no"), ("yes " * 5, "no no"), ("yes", "no no no no"), ("yes yes", "no no")]
+    pairs = [
+        Pair(chosen=[*ask("?"), *turn(a)], rejected=[*ask("?"), *turn(b)], family=family, language="en")
+        for (a, b), family in zip(sides, "abab")
+    ]
+    found = reward_models.measure_pairs(ByLength(tokenizer), pairs, ["b"])
+    assert found["accuracy"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert found["held_out_families"]["accuracy"] == pytest.approx((1 + 0.5) / 2)
+    assert found["length"]["correlation"] > 0.95
+    assert found["made"]["repeated"]["accuracy"] == 0.0  # three times as long
+    assert found["made"]["echo"] == {
+        "accuracy": 0.875,
+        "ci95": found["made"]["echo"]["ci95"],
+        "n": 4,
+    }  # one word, as is "?"
+    assert found["length"]["accuracy_where_longer"]["accuracy"] == 1.0
+    assert found["length"]["accuracy_where_shorter"]["accuracy"] == 0.0
+    labels = [
+        Label(conversation=[*ask("?"), *turn("yes " * n)], safe=n > 2, family="a", language="en") for n in range(1, 6)
+    ]
+    found = reward_models.measure_labels(ByLength(tokenizer), labels, [])
+    assert (found["auc"], found["accuracy"]) == (1.0, 0.6)  # every score is above 0
+    assert (found["called_unsafe"], found["called_safe"]) == (0.0, 1.0)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"models": ["kind"]}, "models names kind; expected some of helpful, harmless"),
+        ({"harmless_from": "prompts"}, "must be 'labels' or 'pairs'"),
+        ({"made_share": -0.1}, "made_share must lie between 0 and 3"),
+        ({"held_out_size": 1}, "a model is never used unmeasured"),
+    ],
+)
+def test_settings_that_cannot_work(changed, message):
+    with pytest.raises(ValueError, match=message):
+        RewardModelsConfig(model_name_or_path="x", **changed)
+
+
+def test_the_command_writes_a_run_folder_and_resumes(build, tmp_path, capsys):
+    recipe, args = build(models="helpful")
+    reward_models.main(recipe, args)
+    assert "helpful: held-out accuracy 100.0 % [100.0, 100.0] of 24" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "run/helpful")
+    recipe, args = reward_models.settings(["--config", str(RECIPE), "--output_dir", str(tmp_path / "run"), "--resume"])
+    assert (recipe.models, recipe.held_out_size, args.learning_rate) == (["helpful"], 24, 2e-2)
+    reward_models.main(recipe, args)
+    assert (tmp_path / "run/helpful/reward.json").is_file()
+
+
+def test_the_models_of_a_run_stand_in_a_reward(finished):
+    reward = load_reward("preference", {part: str(finished / part) for part in ("helpful", "harmless")})
+    good, bad = reward(
+        [ask("dog 3?")] * 2, [turn("<answer>yes dog</answer>"), turn("<answer>no dog</answer>")], kind=["benign"] * 2
+    )
+    assert bad < 0.3 < good <= 1
