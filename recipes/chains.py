@@ -256,7 +256,7 @@ def chain_filters(config: FilterConfig) -> list[Filter]:
         Filter("language", lambda chains: [s >= config.min_language_share for s in language_shares(chains)]),
         each("repetition", lambda chain: repetition(chain, config.repetition_ngram) <= config.max_repetition),
         each("paragraphs", lambda chain: longest_paragraph(chain) <= config.max_paragraph_words),
-        each("code", lambda chain: config.allow_code or "```" not in chain.text),
+        each("code", lambda chain: config.allow_code or "```" not in cut_after_answer(chain.text)),
         each("length", lambda chain: config.min_words <= num_words(chain) <= config.max_words),
         Filter("rewriting", are_rewritten),
         Filter("duplicates", are_new),
@@ -307,7 +307,9 @@ def repetition(chain: Chain, ngram: int) -> float:
 
 
 def num_words(chain: Chain) -> int:
-    return len(repetition_units(chain.reasoning))
+    """Words of the reasoning beyond as many as the answer has: one that only states a long answer is short."""
+    answer = chain.parts.answer if chain.parts else ""
+    return len(repetition_units(chain.reasoning)) - len(repetition_units(answer))
 
 
 def longest_paragraph(chain: Chain) -> int:
@@ -319,7 +321,9 @@ def are_rewritten(chains: Sequence[Chain]) -> list[bool]:
     """Whether the rewritten chains pass the project's format and accuracy rewards."""
     completions = [chain.completion or "" for chain in chains]
     prompts = [chain.problem["problem"] for chain in chains]
-    columns = {name: [chain.problem.get(name) for chain in chains] for name in ("answer", "task", "numbers")}
+    columns: dict[str, Any] = {
+        name: [chain.problem.get(name) for chain in chains] for name in ("answer", "task", "numbers")
+    }
     formats = format_reward(prompts, completions)
     return [form == right == 1.0 for form, right in zip(formats, accuracy_reward(prompts, completions, **columns))]
 
@@ -406,7 +410,8 @@ def sft_rows(chains: Sequence[Chain], config: FilterConfig, system: str | None =
     before = [{"role": "system", "content": system}] if system else []
     rows = []
     for chain, share in zip(chains, language_shares(chains), strict=True):
-        assert chain.parts is not None and chain.completion is not None
+        assert chain.parts is not None
+        assert chain.completion is not None
         rows.append(
             {
                 "prompt": [*before, {"role": "user", "content": chain.problem["problem"]}],

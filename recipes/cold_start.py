@@ -1,6 +1,6 @@
 """Cold-start data: long chains of thought for the first SFT, gathered as DeepSeek-R1 did and filtered by rule.
 
-    python -m recipes cold_start --config recipes/micro/cold_start.yaml              (`make cold-start` goes on with SFT)
+    python -m recipes cold_start --config recipes/micro/cold_start.yaml       (`make cold-start` goes on with SFT)
 
 Source: arXiv:2501.12948v1 section 2.3.1: few-shot prompting with a long chain as an example, R1-Zero's own outputs in a
 readable form, and here an optional set from elsewhere. Writes dataset/ (a row a chain, with its provenance),
@@ -104,9 +104,7 @@ Example = tuple[str, str, str]
 """(problem, reasoning, answer)"""
 
 
-def few_shot_prompts(
-    problems: Dataset, config: ColdStartConfig, template: str, sampling: SamplingSettings
-) -> Dataset:
+def few_shot_prompts(problems: Dataset, config: ColdStartConfig, template: str, sampling: SamplingSettings) -> Dataset:
     """The problems with prompts that show worked examples first, of the same kind and language in the micro world.
 
     Raises ValueError where examples are asked for and the problems are not the micro world's and bring none.

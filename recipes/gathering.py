@@ -51,9 +51,7 @@ class SamplingSettings:
 
     @property
     def sampling(self) -> SamplingConfig:
-        return SamplingConfig(
-            max_new_tokens=self.max_completion_length, temperature=self.temperature, top_p=self.top_p
-        )
+        return SamplingConfig(max_new_tokens=self.max_completion_length, temperature=self.temperature, top_p=self.top_p)
 
 
 def sample_chains(
