@@ -26,7 +26,16 @@ from transformers import PreTrainedTokenizerBase
 from data.corpus.solutions import worked_example
 from data.templates import render_prompt, render_prompts
 from grpo.loading import encode_prompt, load_tokenizer
-from recipes.chains import Chain, FilterConfig, chain_filters, check_kept, filter_table, run_filters, sft_rows
+from recipes.chains import (
+    Chain,
+    FilterConfig,
+    chain_filters,
+    check_kept,
+    filter_table,
+    run_filters,
+    sft_features,
+    sft_rows,
+)
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems
 
@@ -67,8 +76,6 @@ def main(config: ColdStartConfig, problems: ProblemConfig, sampling: SamplingSet
     prepare_process(sampling)
     rows, report = gather(config, problems, sampling, filters)
     if is_main_process():
-        print(filter_table(report))
-        check_kept(report, "take a more able model, more samples or problems, or wider filters")
         path = write_stage(config.output_dir, rows, report, (config, problems, sampling, filters))
         print(f"{len(rows):,} chains: {path}")
 
@@ -76,7 +83,10 @@ def main(config: ColdStartConfig, problems: ProblemConfig, sampling: SamplingSet
 def gather(
     config: ColdStartConfig, problem_config: ProblemConfig, sampling: SamplingSettings, filters: FilterConfig
 ) -> tuple[Dataset, dict[str, Any]]:
-    """The rows of the cold-start set, and the report of its filters, also for each source ("sources": {name: …})."""
+    """The rows of the cold-start set, and the report of its filters, with counts for each source ("sources").
+
+    Raises chains.NothingKeptError when no chain passes the filters.
+    """
     problems, _ = training_problems(problem_config)
     chains: list[Chain] = []
     if config.model_name_or_path:
@@ -87,7 +97,11 @@ def gather(
         chains += sample_chains(config.r1_zero_model, prompts, sampling, "r1-zero", stream=2)
     if config.external:
         chains += external_chains(config.external, config.external_size)
+    if not is_main_process():
+        return Dataset.from_list([], features=sft_features()), {}
     kept, report = run_filters(chains, chain_filters(filters))
+    print(filter_table(report))
+    check_kept(report, "take a more able model, more samples or problems, or wider filters")
     report["sources"] = {
         source: {
             "seen": sum(chain.source == source for chain in chains),

@@ -98,6 +98,11 @@ class SFTConfig(trl.SFTConfig):
             self.bf16 = not self.fp16 and is_torch_bf16_gpu_available() and not self.use_cpu
         if self.gradient_checkpointing is None:
             self.gradient_checkpointing = cuda
+        renamed = "activation_checkpointing"  # what later releases of transformers 5 call it
+        if hasattr(self, renamed):
+            if getattr(self, renamed) is None:
+                setattr(self, renamed, self.gradient_checkpointing)
+            self.gradient_checkpointing = None
         if self.packing is None:
             kwargs = self.model_init_kwargs if isinstance(self.model_init_kwargs, dict) else {}
             self.packing = cuda and "flash" in str(kwargs.get("attn_implementation"))

@@ -139,7 +139,8 @@ def worked_example(
     _, instance = next(draw_instances(split, rng, task_name, difficulty))
     steps = task.solve(instance, language, "careful", rng)
     place = rng.randrange(len(steps))
-    if (wrong := slip(steps[place], rng)) != steps[place]:
+    wrong = slip(steps[place], rng)
+    if wrong != steps[place] and wrong.split()[0] == steps[place].split()[0]:  # else names moved before "So"
         steps.insert(place, f"{wrong} {rng.choice(_NOTICED[language])}")
     reasoning = "\n".join([rng.choice(_OPENERS[language]), *steps])
     return task.state(instance, language, rng), reasoning, task.final(instance, language)

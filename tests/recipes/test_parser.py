@@ -10,18 +10,27 @@ import pytest
 import yaml
 
 from grpo.config import GRPOConfig
+from recipes.chains import FilterConfig
+from recipes.cold_start import ColdStartConfig
+from recipes.gathering import SamplingSettings
 from recipes.measure import MeasureConfig
 from recipes.parser import RecipeError, RecipeParser, load_yaml, parse, readable, reported
 from recipes.pretrain import PretrainConfig
 from recipes.problem_sets import ProblemConfig
+from recipes.rejection import RejectionConfig
 from recipes.rl import RLConfig
 from recipes.run_folder import RunFolder
+from recipes.sft import SFTConfig, SFTRecipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 STAGES = {
     "r1_zero.yaml": (RLConfig, ProblemConfig, GRPOConfig),
     "measure.yaml": (MeasureConfig, ProblemConfig),
     "base.yaml": (PretrainConfig,),
+    "cold_start.yaml": (ColdStartConfig, ProblemConfig, SamplingSettings, FilterConfig),
+    "rejection.yaml": (RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig),
+    "sft.yaml": (SFTRecipe, SFTConfig),
+    "distill.yaml": (SFTRecipe, SFTConfig),
 }
 
 
