@@ -178,6 +178,10 @@ def train_to_the_end(trainer: trl.SFTTrainer, checkpoint: Path | None) -> None:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.state = state
             return
+        # TRL's count of tokens, which its checkpoints do not hold.
+        trainer._total_train_tokens = next(
+            (log["num_tokens"] for log in state.log_history[::-1] if "num_tokens" in log), 0
+        )
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
 
@@ -188,7 +192,10 @@ def load_rows(source: str) -> Dataset:
     """The rows of a data set. ValueError when it is missing, empty or lacks prompt and completion."""
     path = Path(source)
     if (path / "dataset_info.json").is_file():
-        rows = load_from_disk(source)
+        try:
+            rows = load_from_disk(source)
+        except IndexError:  # what datasets makes of a set that was saved without rows
+            rows = Dataset.from_list([{"prompt": [], "completion": []}]).select([])
     elif path.suffix in FORMATS and path.is_file():
         rows = load_dataset(FORMATS[path.suffix], data_files=source, split="train")
     else:
