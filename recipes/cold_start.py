@@ -17,13 +17,14 @@ import logging
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from data.corpus.solutions import worked_example
+from data.problems import content_hash
 from data.templates import render_prompt, render_prompts
 from grpo.loading import encode_prompt, load_tokenizer
 from recipes.chains import (
@@ -61,6 +62,8 @@ class ColdStartConfig:
     r1_zero_model: str | None = None
     """A model that was trained by R1-Zero; None for none of its chains."""
     r1_zero_template: str = "r1_zero_short"
+    r1_zero_samples: int | None = None
+    """Responses a prompt of R1-Zero; None for `samples`. It ends its texts, so they cost less than the base's."""
     external: str | None = None
     """A set of chains from elsewhere: a Hub name or path of rows problem, reasoning, answer (data.chains)."""
     external_size: int | None = None
@@ -94,7 +97,8 @@ def gather(
         chains += sample_chains(config.model_name_or_path, prompts, sampling, "few-shot", stream=1)
     if config.r1_zero_model:
         prompts = render_prompts(problems, config.r1_zero_template)
-        chains += sample_chains(config.r1_zero_model, prompts, sampling, "r1-zero", stream=2)
+        more = replace(sampling, samples=config.r1_zero_samples or sampling.samples)
+        chains += sample_chains(config.r1_zero_model, prompts, more, "r1-zero", stream=2)
     if config.external:
         chains += external_chains(config.external, config.external_size)
     if not is_main_process():
@@ -185,20 +189,23 @@ def _load_examples(source: str) -> list[Example]:
 
 
 def external_chains(source: str, size: int | None = None) -> list[Chain]:
-    """Chains of another data set, as if a model had written them: they pass the same filters."""
+    """Chains of another data set, as if a model had written them: they pass the same filters. Its answer is the gold
+    one; what the chain itself answers stands in its summary, where the set keeps one."""
     from data.chains import load_chains
 
-    rows = load_chains(source)
-    rows = rows.select(range(min(size or len(rows), len(rows))))
-    return [
-        Chain(
-            problem=row,
-            text=f"<think>\n{row['reasoning']}\n</think>\n<answer>{row['answer']}</answer>",
-            source="external",
-            model=source,
+    chains = []
+    for row in load_chains(source, limit=size):
+        identity = f"external-{content_hash('external', row['problem'])}"
+        final = row.get("summary") or f"<answer>{row['answer']}</answer>"
+        chains.append(
+            Chain(
+                problem={"task": "math", "numbers": []} | row | {"id": identity},
+                text=f"<think>\n{row['reasoning']}\n</think>\n{final}",
+                source="external",
+                model=source,
+            )
         )
-        for row in rows
-    ]
+    return chains
 
 
 def settings(argv: list[str]) -> tuple:

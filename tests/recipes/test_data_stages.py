@@ -31,7 +31,7 @@ def written(asked):
     """In place of sample_chains: of two responses to a prompt one is right, and notes who was asked for what."""
 
     def sample(model_path, problems, settings, source, stream=0):
-        asked.append((source, model_path, problems["prompt"][0], stream))
+        asked.append((source, model_path, problems["prompt"][0], stream, settings.samples))
         chains = []
         for number, row in enumerate(problems):
             right = row["answer"] if row["task"] != "countdown" else "1"
@@ -135,25 +135,12 @@ def test_problems_of_another_world_need_examples_of_their_own():
 def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(cold_start, "sample_chains", written(asked))
-    external = Dataset.from_list(
-        [
-            {
-                "problem": "What is 2 + 2 + 2?",
-                "reasoning": "2 + 2 = 4\n4 + 2 = 6\nso six",
-                "answer": answer,
-                "task": "math",
-            }
-            | {"language": "en", "id": str(n), "numbers": []}
-            for n, answer in enumerate(("6", "6", ""))
-        ]
-    )
-    monkeypatch.setitem(sys.modules, "data.chains", SimpleNamespace(load_chains=lambda source: external))
-    sources = {
-        "model_name_or_path": tiny_model,
-        "r1_zero_model": "zero",
-        "external": "theirs",
-        "template": "r1_zero_short",
-    }
+    row = {"problem": "What is 2 + 2 + 2?", "reasoning": "2 + 2 = 4\n4 + 2 = 6\nso six it is", "answer": "6"}
+    summaries = ("", "Two and two and two make $\\boxed{6}$.", "It is $\\boxed{7}$.", "It is $\\boxed{6}$, I think.")
+    external = [row | {"language": "en", "summary": summary, "id": str(n)} for n, summary in enumerate(summaries)]
+    monkeypatch.setitem(sys.modules, "data.chains", SimpleNamespace(load_chains=lambda source, limit: external[:limit]))
+    sources = {"model_name_or_path": tiny_model, "r1_zero_model": "zero", "external": "theirs", "external_size": 3}
+    sources |= {"template": "r1_zero_short", "r1_zero_samples": 1}
     run(cold_start, flags(tmp_path / "data", **sources))
 
     rows = load_from_disk(str(tmp_path / "data/dataset"))
@@ -165,11 +152,14 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     assert asked[0][2].endswith("<think>")
     assert asked[1][2].endswith("Assistant:")
     assert asked[0][3] != asked[1][3]  # other random numbers
+    assert [samples for *_, samples in asked] == [2, 1]
     counts = {source: sum(row["source"] == source for row in rows) for source in ("few-shot", "r1-zero", "external")}
     # Both models wrote the same here, so the second's are duplicates.
     assert counts == {"few-shot": countable, "r1-zero": 0, "external": 2}
     for row in rows:
-        if row["source"] != "external":
+        if row["source"] == "external":
+            assert (row["model"], row["task"], row["prompt"][0]["content"]) == ("theirs", "math", "What is 2 + 2 + 2?")
+        else:
             problem = problems[row["problem_id"]]
             assert row["prompt"] == [{"role": "user", "content": problem["problem"]}]
             assert (row["task"], row["language"], row["seed"]) == (problem["task"], problem["language"], 0)
