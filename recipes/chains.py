@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -356,14 +356,16 @@ class NothingKeptError(ValueError):
 
 
 def run_filters(chains: Sequence[Chain], filters: Sequence[Filter]) -> tuple[list[Chain], dict[str, Any]]:
-    """The chains that pass all filters, in order, and the report: `{"filters": [{"name", "dropped", "examples"}],
-    "kept", "seen"}`. A chain counts for the first filter that drops it."""
+    """The chains that pass all filters, in order, and the report: `{"filters": [{"name", "dropped", "sources",
+    "examples"}], "kept", "seen"}`, where "sources" splits "dropped". A chain counts for the first filter that drops it.
+    """
     left, counts = list(chains), []
     for one in filters:
         keep = one.keep(left)
         dropped = [chain for chain, kept in zip(left, keep, strict=True) if not kept]
         examples = [_example(chain) for chain in dropped[:EXAMPLES]]
-        counts.append({"name": one.name, "dropped": len(dropped), "examples": examples})
+        sources = dict(Counter(chain.source for chain in dropped))
+        counts.append({"name": one.name, "dropped": len(dropped), "sources": sources, "examples": examples})
         left = [chain for chain, kept in zip(left, keep, strict=True) if kept]
     return left, {"filters": counts, "kept": len(left), "seen": len(chains)}
 

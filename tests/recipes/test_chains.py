@@ -97,7 +97,7 @@ def test_counts_add_up_and_at_most_three_examples_are_shown():
     assert report["seen"] == len(everything) == report["kept"] + sum(one["dropped"] for one in report["filters"])
     assert report["kept"] == len(kept)
     wrong = next(one for one in report["filters"] if one["name"] == "correct")
-    assert wrong["dropped"] == 5
+    assert wrong["dropped"] == 5 == wrong["sources"]["few-shot"]
     assert len(wrong["examples"]) == 3
     assert all(EN["problem"] in example and "5" in example for example in wrong["examples"])
     printed = {line.rsplit(None, 1)[0].strip(): line.rsplit(None, 1)[1] for line in filter_table(report).splitlines()}
