@@ -7,13 +7,14 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
+DATA_ARGS ?=
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m recipes
 STAMP := $(VENV)/installed
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install r1-zero r1 resume eval report base bench bench-verifiers test test-slow lint types clean
+.PHONY: help install r1-zero r1 resume cold-start distill eval report base bench bench-verifiers test test-slow lint types clean
 
 help:  ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,14 @@ r1: $(STAMP)  ## the whole of R1, stage by stage; a second call goes on (ARGS="-
 
 resume: $(STAMP)  ## go on with the newest run of r1-zero from its last checkpoint
 	$(RUN) rl --config recipes/micro/r1_zero.yaml --resume $(ARGS)
+
+cold-start: $(STAMP)  ## gather long chains of the base and R1-Zero, and fine-tune the base on them: runs/cold-start/sft/model (Dev1)
+	@test -d runs/r1-zero/model || $(MAKE) r1-zero
+	$(RUN) cold_start --config recipes/micro/cold_start.yaml $(DATA_ARGS)
+	$(RUN) sft --config recipes/micro/sft.yaml $(ARGS)
+
+distill: $(STAMP)  ## fine-tune a student on the data of stage 3: MODEL=a base of the same tokenizer
+	$(RUN) sft --config recipes/micro/distill.yaml $(if $(MODEL),--model_name_or_path $(MODEL)) $(ARGS)
 
 eval: $(STAMP)  ## measure a model: MODEL=runs/r1-zero/model by R1's protocol (any path, any data set by ARGS)
 	$(RUN) measure --config recipes/micro/measure.yaml $(if $(MODEL),--model_name_or_path $(MODEL)) $(ARGS)

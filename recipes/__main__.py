@@ -10,7 +10,11 @@ import runpy  # noqa: E402
 
 STAGES = {
     "rl": "R1-Zero, and every GRPO stage",
+    "cold_start": "cold-start data: long chains from the base, R1-Zero and elsewhere, filtered",
+    "rejection": "the SFT data of stage 3: correct chains of a model, blended with general rows",
+    "sft": "SFT on conversations: cold start, stage 3, distillation",
     "reward_models": "the reward models of preference RL, from preference pairs and safety labels",
+    "scorecard": "a model's row in the table of stages",
     "measure": "the evaluation protocol on any model and data set",
     "report": "report.html of a run",
     "pretrain": "the shipped base from nothing",

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from data.problems import content_hash, split_of
+from data.problems import content_hash, draw_instances, split_of
 from data.tasks import TASKS, Task
 from data.tasks.base import perturb_number
 from data.templates import render_prompt
@@ -123,6 +123,27 @@ def mixed_steps(task: Task, instance: Any, language: str, style: str, rng: rando
     versions = {code: task.solve(instance, code, style, random.Random(seed)) for code in set(languages)}
     chosen = [rng.choice(languages) for _ in versions[languages[0]]]
     return [versions[code][index] for index, code in enumerate(chosen)], chosen[-1]
+
+
+def worked_example(
+    task_name: str, difficulty: int, language: str, rng: random.Random, split: str = "train"
+) -> tuple[str, str, str]:
+    """(question, reasoning, answer) for few-shot prompts: every step written out in one language, and one slip that is
+    noticed and put right, as in the long chains with reflection that R1's cold start was prompted with.
+
+    The problem is of the split "train" or "pretrain"; ValueError for another one, from which nothing may be shown.
+    """
+    if split not in ("train", "pretrain"):
+        raise ValueError(f"examples come from the split train or pretrain, got {split!r}; the others are held out")
+    task = TASKS[task_name]
+    _, instance = next(draw_instances(split, rng, task_name, difficulty))
+    steps = task.solve(instance, language, "careful", rng)
+    place = rng.randrange(len(steps))
+    wrong = slip(steps[place], rng)
+    if wrong != steps[place] and wrong.split()[0] == steps[place].split()[0]:  # else names moved before "So"
+        steps.insert(place, f"{wrong} {rng.choice(_NOTICED[language])}")
+    reasoning = "\n".join([rng.choice(_OPENERS[language]), *steps])
+    return task.state(instance, language, rng), reasoning, task.final(instance, language)
 
 
 def closed(reasoning: str, answer: str, language: str, rng: random.Random) -> str:

@@ -10,13 +10,19 @@ import pytest
 import yaml
 
 from grpo.config import GRPOConfig
+from recipes.chains import FilterConfig
+from recipes.cold_start import ColdStartConfig
+from recipes.gathering import SamplingSettings
 from recipes.measure import MeasureConfig
 from recipes.parser import RecipeError, RecipeParser, load_yaml, parse, readable, reported
 from recipes.pretrain import PretrainConfig
 from recipes.problem_sets import ProblemConfig
+from recipes.rejection import RejectionConfig
 from recipes.reward_models import RewardModelsConfig, RewardTrainingConfig
 from recipes.rl import RLConfig
 from recipes.run_folder import RunFolder
+from recipes.scorecard import ScorecardConfig
+from recipes.sft import SFTConfig, SFTRecipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 STAGES = {
@@ -25,6 +31,11 @@ STAGES = {
     "reward_models.yaml": (RewardModelsConfig, RewardTrainingConfig),
     "measure.yaml": (MeasureConfig, ProblemConfig),
     "base.yaml": (PretrainConfig,),
+    "cold_start.yaml": (ColdStartConfig, ProblemConfig, SamplingSettings, FilterConfig),
+    "rejection.yaml": (RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig),
+    "sft.yaml": (SFTRecipe, SFTConfig),
+    "scorecard.yaml": (ScorecardConfig, ProblemConfig),
+    "distill.yaml": (SFTRecipe, SFTConfig),
 }
 
 

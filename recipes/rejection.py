@@ -1,0 +1,133 @@
+"""The SFT data of R1's third stage: correct chains of the RL checkpoint, blended with general data.
+
+    python -m recipes rejection --config recipes/micro/rejection.yaml
+
+Source: DeepSeek-R1 (arXiv:2501.12948v1) section 2.3.3: several responses a prompt, only correct ones kept, chains with
+mixed language, long paragraphs and code blocks dropped, ~600k of them; with ~200k samples of general data, so 3:1.
+Writes dataset/ (reasoning and general rows, shuffled, each with its provenance), filters.json and config.yaml. A stage
+that was killed begins again: its seed gives the same rows.
+"""
+
+from __future__ import annotations
+
+import recipes  # noqa: F401  # before torch: its settings for shared cores
+
+# isort: split
+import importlib
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset, concatenate_datasets
+
+from recipes.chains import (
+    FilterConfig,
+    chain_filters,
+    check_kept,
+    filter_table,
+    run_filters,
+    sft_features,
+    sft_rows,
+)
+from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
+from recipes.problem_sets import ProblemConfig, training_problems
+from recipes.sft import load_rows
+
+logger = logging.getLogger(__name__)
+
+MICRO_GENERAL = "data.general:make_general_sft"
+
+
+@dataclass(kw_only=True)
+class RejectionConfig:
+    """What is sampled from, and what is blended in."""
+
+    model_name_or_path: str
+    output_dir: str = "runs/rejection"
+    general: str | None = None
+    """General rows (docs/stages.md lists the columns): a path, `package.module:function` that is called with (split,
+    size, seed=…), or `micro` for the generated ones; None for reasoning rows alone."""
+    reasoning_to_general: float = 3.0
+    """Reasoning rows a general row. R1: about 600,000 to 200,000."""
+
+    def __post_init__(self) -> None:
+        if not self.reasoning_to_general > 0:
+            raise ValueError(
+                f"reasoning_to_general must be above 0, got {self.reasoning_to_general}; R1 has 3, and general: null "
+                "leaves general rows out"
+            )
+
+
+def main(config: RejectionConfig, problems: ProblemConfig, sampling: SamplingSettings, filters: FilterConfig) -> None:
+    prepare_process(sampling)
+    rows, report = gather(config, problems, sampling, filters)
+    if is_main_process():
+        path = write_stage(config.output_dir, rows, report, (config, problems, sampling, filters))
+        print(f"{len(rows):,} rows, {report['general']:,} of them general: {path}")
+
+
+def gather(
+    config: RejectionConfig, problem_config: ProblemConfig, sampling: SamplingSettings, filters: FilterConfig
+) -> tuple[Dataset, dict[str, Any]]:
+    """The rows of the SFT set, and the report of the filters with the number of general rows ("general").
+
+    Raises chains.NothingKeptError when no chain passes the filters.
+    """
+    problems, _ = training_problems(problem_config)
+    chains = sample_chains(config.model_name_or_path, problems, sampling, "rejection", stream=3)
+    if not is_main_process():
+        return Dataset.from_list([], features=sft_features()), {"general": 0}
+    kept, report = run_filters(chains, chain_filters(filters))
+    print(filter_table(report))
+    check_kept(report, "take a more able model, more samples or problems, or wider filters")
+    reasoning = sft_rows(kept, filters, problem_config.system_prompt)
+    if config.general is None:
+        return reasoning, report | {"general": 0}
+    wanted = max(1, round(len(reasoning) / config.reasoning_to_general))
+    general = general_rows(config.general, wanted, sampling.seed)
+    return blend(reasoning, general, sampling.seed), report | {"general": len(general)}
+
+
+def general_rows(source: str, size: int, seed: int) -> Dataset:
+    """`size` general rows, or all there are if a file has fewer. ValueError for a source that is none, or whose rows
+    lack a column."""
+    source = MICRO_GENERAL if source == "micro" else source
+    rows = _function(source)("train", size, seed=seed) if ":" in source else load_rows(source).shuffle(seed=seed)
+    if len(rows) < size:
+        logger.warning("%s has %d general rows where the blend asks for %d: it takes all", source, len(rows), size)
+    rows = rows.select(range(min(size, len(rows))))
+    features = sft_features()
+    if missing := set(features) - set(rows.column_names):
+        raise ValueError(
+            f"the general rows of {source} lack the column(s) {', '.join(sorted(missing))}; SFT rows have "
+            f"{', '.join(features)}"
+        )
+    return rows.select_columns(list(features)).cast(features)
+
+
+def _function(name: str) -> Callable[..., Dataset]:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"general: {name!r} names no function that can be imported: {error}") from error
+
+
+def blend(reasoning: Dataset, general: Dataset, seed: int) -> Dataset:
+    """Both, shuffled, so that every part of an epoch has its share of either."""
+    return concatenate_datasets([reasoning, general]).shuffle(seed=seed).flatten_indices()
+
+
+def settings(argv: list[str]) -> tuple:
+    from recipes.parser import parse
+
+    return parse(RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig, args=argv)
+
+
+if __name__ == "__main__":
+    from recipes.parser import reported
+
+    with reported():
+        main(*settings(sys.argv[1:]))
