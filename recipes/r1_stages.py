@@ -1,0 +1,143 @@
+"""The recipes of R1 as stages of a pipeline (recipes.pipeline): what each takes from the stages before it.
+
+Every function here hands a stage's settings and inputs to the recipe of the same work, which also runs alone, and says
+what came of it. The graph itself stands in YAML: recipes/micro/r1.yaml.
+"""
+
+from __future__ import annotations
+
+import recipes  # noqa: F401  # before torch: its settings for shared cores
+
+# isort: split
+import json
+from pathlib import Path
+from typing import Any
+
+from grpo.checkpoints import latest_checkpoint
+from grpo.config import GRPOConfig
+from recipes import cold_start, rejection, reward_models, rl, sft
+from recipes.chains import FilterConfig
+from recipes.cold_start import ColdStartConfig
+from recipes.gathering import SamplingSettings
+from recipes.problem_sets import ProblemConfig
+from recipes.rejection import RejectionConfig
+from recipes.reward_models import RewardModelsConfig, RewardTrainingConfig
+from recipes.rl import RLConfig
+from recipes.sft import SFTConfig, SFTRecipe
+from recipes.stage import StageContext, StageResult, checks, declare, full_config
+
+RL = (RLConfig, ProblemConfig, GRPOConfig)
+COLD_START = (ColdStartConfig, ProblemConfig, SamplingSettings, FilterConfig)
+REJECTION = (RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig)
+SFT = (SFTRecipe, SFTConfig)
+REWARD_MODELS = (RewardModelsConfig, RewardTrainingConfig)
+
+
+@declare(outputs=("model",), check=checks(*RL))
+def reinforcement(context: StageContext) -> StageResult:
+    """GRPO from the input `model`, or the setting `model_name_or_path`; with the input `reward_models`, the reward
+    `preference` is judged by those."""
+    given = run_settings(context) | model_of(context)
+    if "reward_models" in context.inputs:
+        given["rewards"] = with_reward_models(context)
+    rl.main(*context.parse(*RL, **given))
+    lines = json_lines(context.folder / "metrics.jsonl")
+    last = lines[-1] if lines else {}
+    shown = ("reward", "completions/mean_length", "entropy", "step")
+    metrics = {name: last[name] for name in shown if name in last}
+    return StageResult(metrics=metrics, interrupted=interrupted(context))
+
+
+def with_reward_models(context: StageContext) -> dict[str, Any]:
+    """The recipe's rewards, `preference` with the models of the stage before."""
+    rewards = dict(full_config(context.settings).get("rewards") or {})
+    spec = rewards.get("preference", 1.0)
+    spec = dict(spec) if isinstance(spec, dict) else {"weight": spec}
+    models = {part: str(context.input("reward_models", part)) for part in ("helpful", "harmless")}
+    return rewards | {"preference": spec | {"args": {**(spec.get("args") or {}), **models}}}
+
+
+@declare(outputs=("dataset",), check=checks(*COLD_START))
+def cold_start_data(context: StageContext) -> StageResult:
+    """Chains of the base (the setting `model_name_or_path`) and, as the input `r1_zero`, of R1-Zero."""
+    given: dict[str, Any] = {"output_dir": str(context.folder)}
+    if "r1_zero" in context.inputs:
+        given["r1_zero_model"] = str(context.input("r1_zero"))
+    cold_start.main(*context.parse(*COLD_START, **given))
+    return of_filters(context)
+
+
+@declare(outputs=("dataset",), check=checks(*REJECTION))
+def rejection_data(context: StageContext) -> StageResult:
+    """Correct chains of the input `model`, blended with general rows."""
+    rejection.main(*context.parse(*REJECTION, output_dir=str(context.folder), **model_of(context)))
+    return of_filters(context)
+
+
+@declare(outputs=("model",), check=checks(*SFT))
+def fine_tuning(context: StageContext) -> StageResult:
+    """SFT on the input `dataset`, from the setting `model_name_or_path` or the input `model`."""
+    given = run_settings(context) | model_of(context)
+    if "dataset" in context.inputs:
+        given["dataset"] = str(context.input("dataset", "dataset"))
+    sft.main(*context.parse(*SFT, **given))
+    losses = [line["loss"] for line in json_lines(context.folder / "metrics.jsonl") if "loss" in line]
+    metrics = {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
+    return of_filters(context, metrics=metrics, interrupted=interrupted(context))
+
+
+@declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS))
+def preference_models(context: StageContext) -> StageResult:
+    """Reward models from the setting `model_name_or_path` or the input `model`."""
+    reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))
+    metrics = json.loads((context.folder / "metrics.json").read_text(encoding="utf-8"))
+    flat = {
+        f"{part}/{name}": value
+        for part, measured in metrics.items()
+        for name, value in measured.get("held_out", {}).items()
+        if isinstance(value, (int, float))
+    }
+    return StageResult(metrics=flat)
+
+
+# --- what they share --------------------------------------------------------------------------------------------------
+
+
+def model_of(context: StageContext) -> dict[str, Any]:
+    return {"model_name_or_path": str(context.input("model"))} if "model" in context.inputs else {}
+
+
+def run_settings(context: StageContext) -> dict[str, Any]:
+    """Where a run folder is the stage's own: resumed where it has something to resume from, else begun anew."""
+    resume = context.resume and begun(context.folder)
+    if context.resume and not resume and context.is_main_process:
+        (context.folder / "config.yaml").unlink(missing_ok=True)  # it would be taken for another run's folder
+    return {"output_dir": str(context.folder), "resume": resume}
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run folder has its settings, and a checkpoint or a finished part."""
+    parts = (folder / "helpful", folder / "training")  # of reward models, which look for their own checkpoints
+    return (folder / "config.yaml").is_file() and (
+        latest_checkpoint(folder) is not None or any(part.is_dir() for part in parts)
+    )
+
+
+def interrupted(context: StageContext) -> bool:
+    status = json.loads((context.folder / "status.json").read_text(encoding="utf-8"))
+    return status["state"] == "interrupted"
+
+
+def of_filters(context: StageContext, **more: Any) -> StageResult:
+    """The report that a data stage leaves in filters.json."""
+    path = context.folder / "filters.json"
+    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return StageResult(
+        seen=report.get("seen"), kept=report.get("kept"), filters=report.get("filters", []), **more
+    )  # fmt: skip
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
