@@ -75,6 +75,8 @@ def gather(
 
     Raises chains.NothingKeptError when no chain passes the filters.
     """
+    if config.general is not None:
+        general_rows(config.general, 1, sampling.seed)  # whatever is wrong with it, before time is spent
     problems, _ = training_problems(problem_config)
     chains = sample_chains(config.model_name_or_path, problems, sampling, "rejection", stream=3)
     if not is_main_process():
@@ -95,6 +97,8 @@ def general_rows(source: str, size: int, seed: int) -> Dataset:
     lack a column."""
     source = MICRO_GENERAL if source == "micro" else source
     rows = _function(source)("train", size, seed=seed) if ":" in source else load_rows(source).shuffle(seed=seed)
+    if len(rows) == 0:
+        raise ValueError(f"{source} gave no general rows; general: null leaves them out")
     if len(rows) < size:
         logger.warning("%s has %d general rows where the blend asks for %d: it takes all", source, len(rows), size)
     rows = rows.select(range(min(size, len(rows))))

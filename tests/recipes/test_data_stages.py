@@ -248,6 +248,12 @@ def test_general_rows_that_lack_a_column_or_do_not_exist_are_errors(tmp_path):
         rejection.general_rows(str(tmp_path / "missing"), 2, seed=0)
 
 
+def test_a_bad_general_set_is_found_before_anything_is_sampled(sampled, tmp_path):
+    with pytest.raises(ValueError, match="no SFT data set at"):
+        run(rejection, flags(tmp_path / "data", model_name_or_path="dev2", general=str(tmp_path / "missing")))
+    assert sampled == []
+
+
 def test_a_ratio_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="reasoning_to_general must be above 0, got 0"):
         rejection.RejectionConfig(model_name_or_path="dev2", reasoning_to_general=0)
