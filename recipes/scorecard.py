@@ -50,7 +50,7 @@ class ScorecardConfig:
     k: int = 8
     """Samples a problem, at R1's temperature 0.6 and top-p 0.95."""
     max_completion_length: int = 200
-    general_dataset: str | None = "micro"
+    requests: str | None = "micro"
     """Requests with a rule each: `micro`, a folder of save_to_disk with the columns of data.general, or none."""
     helpful_prompts: int = 1000
     harmful_prompts: int = 1000
@@ -88,7 +88,7 @@ def measured(config: ScorecardConfig, problem_config: ProblemConfig) -> dict[str
     problems = held_out_problems(problem_config)
     requests = general_requests(config, problem_config)
     if problems is None and requests is None:
-        raise ValueError("there is nothing to measure on: set test_size above 0, eval_dataset, or general_dataset")
+        raise ValueError("there is nothing to measure on: set test_size above 0, eval_dataset, or requests")
     tokenizer = load_tokenizer(config.model_name_or_path)
     check_tokenizer(tokenizer)
     on_gpu = torch.cuda.is_available()
@@ -121,9 +121,9 @@ def measured(config: ScorecardConfig, problem_config: ProblemConfig) -> dict[str
 
 def general_requests(config: ScorecardConfig, problem_config: ProblemConfig) -> Dataset | None:
     """Held-out requests with prompts: those with a helpful answer, then those to refuse; None for none."""
-    if not config.general_dataset:
+    if not config.requests:
         return None
-    if config.general_dataset == "micro":
+    if config.requests == "micro":
         parts = [
             make_general_prompts("test", size, seed=config.eval_seed, kinds=kinds, languages=problem_config.languages)
             for size, kinds in (
@@ -134,7 +134,7 @@ def general_requests(config: ScorecardConfig, problem_config: ProblemConfig) -> 
         ]
         requests = concatenate_datasets(parts).shuffle(seed=config.eval_seed)
     else:
-        requests = load_from_disk(config.general_dataset)
+        requests = load_from_disk(config.requests)
     return render_prompts(requests, problem_config.template, system=problem_config.system_prompt)
 
 

@@ -27,6 +27,7 @@ from recipes.sft import SFTConfig, SFTRecipe
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 STAGES = {
     "r1_zero.yaml": (RLConfig, ProblemConfig, GRPOConfig),
+    "reasoning_rl.yaml": (RLConfig, ProblemConfig, GRPOConfig),
     "preference_rl.yaml": (RLConfig, ProblemConfig, GRPOConfig),
     "reward_models.yaml": (RewardModelsConfig, RewardTrainingConfig),
     "measure.yaml": (MeasureConfig, ProblemConfig),
@@ -255,7 +256,10 @@ def test_other_errors_keep_their_traceback(monkeypatch):
 # --- the shipped recipes ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", sorted((RECIPES / "micro").glob("*.yaml")), ids=lambda path: path.name)
+MICRO = sorted(path for path in (RECIPES / "micro").glob("*.yaml") if path.name != "r1.yaml")  # that is a pipeline
+
+
+@pytest.mark.parametrize("recipe", MICRO, ids=lambda path: path.name)
 def test_every_shipped_recipe_is_read_to_the_letter(recipe):
     written = load_yaml(recipe)
     parsed = RecipeParser(STAGES[recipe.name]).parse_args_and_config(["--config", str(recipe)])
