@@ -795,6 +795,28 @@ def test_an_adapter_s_reference_is_the_base_below_it(tmp_path):
         assert torch.equal(kept, value)
 
 
+def test_an_adapter_trains_the_same_with_shared_prompts(tmp_path):
+    """LoRA over packs, with a KL and gradient checkpointing, beside one padded row a completion."""
+    peft = pytest.importorskip("peft")
+    runs = []
+    for name, settings in {"shared": {"gradient_checkpointing": True}, "padded": {"share_prompts": False}}.items():
+        torch.manual_seed(0)
+        adapter = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights="gaussian")
+        args = tiny_config(
+            tmp_path / name, max_steps=4, beta=0.1, num_iterations=2, optim="sgd", learning_rate=0.5,
+            max_grad_norm=0.0, **settings,
+        )  # fmt: skip
+        trainer = GRPOTrainer(
+            tiny_model(), digits, args, tiny_dataset(), processing_class=tiny_tokenizer(), peft_config=adapter
+        )
+        trainer.train()
+        runs.append([(line["loss"], line["grad_norm"], line["kl"]) for line in metrics_of(trainer)])
+    shared, padded = runs
+    assert padded[-1][1] > 0.1
+    for mine, theirs in zip(shared, padded):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
 # ---------------------------------------------------------------- rollouts that are filled, and sampled ahead
 
 
