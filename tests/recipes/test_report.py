@@ -6,19 +6,17 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_pages import ATTACK, Page, assert_harmless
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes import page_parts, report
 
 ROOT = Path(__file__).parents[2]
-VOID = {"meta", "col", "br"}
-ATTACK = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>" onload="alert(3)" \' & &lt; ]]> --> </style>'
 
 
 def scores(pass_at_1: float, length: float, greedy: float | None) -> dict:
@@ -105,40 +103,6 @@ def run_dir(tmp_path) -> Path:
     (folder / "eval.json").write_text(json.dumps(evaluation()))
     (folder / "status.json").write_text('{"state": "finished", "step": 100, "max_steps": 100}')
     return folder
-
-
-class Page(HTMLParser):
-    """A parsed page: its tags with attributes, its visible text; fails on tags that do not match."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.scripts: list[str] = []
-        self.html = path.read_text(encoding="utf-8")
-        self.feed(self.html)
-        self.close()
-        assert self.open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        place = self.open[-1] if self.open else ""
-        if place == "script":
-            self.scripts.append(data)
-        elif place != "style":
-            self.words.append(data)
 
 
 def written(run_dir: Path) -> Page:
@@ -276,12 +240,6 @@ def test_time_per_phase_adds_up(run_dir):
         "other 0 min 25 s",
     ):
         assert words in text
-
-
-def assert_harmless(page: Page) -> None:
-    assert page.scripts == [page_parts.JS]
-    assert not {"img", "iframe", "link", "object", "a"} & {tag for tag, _ in page.tags}
-    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
 
 
 def test_what_a_run_wrote_stays_text(run_dir):
