@@ -52,6 +52,10 @@ class Node:
         return self.y + BOX / 2
 
 
+Edge = tuple[Node, Node, str]
+"""From, to, and what goes along."""
+
+
 def picture(nodes: Sequence[Node]) -> str:
     """The SVG. Nodes come in an order in which each follows those it needs; unknown inputs are left out."""
     by_name = {node.name: node for node in nodes}
@@ -83,7 +87,7 @@ def place(nodes: Sequence[Node]) -> None:
             measured[node.name] = node.row
 
 
-def channels(edges: Sequence[tuple[Node, Node, str]]) -> dict[str, int]:
+def channels(edges: Sequence[Edge]) -> dict[str, int]:
     """Source -> its channel in the gutter; two whose rows touch never share one."""
     spans: dict[str, tuple[int, int]] = {}
     for source, target, _ in edges:
@@ -96,46 +100,49 @@ def channels(edges: Sequence[tuple[Node, Node, str]]) -> dict[str, int]:
     return found
 
 
-def _lines(nodes: Sequence[Node], edges: Sequence[tuple[Node, Node, str]]) -> list[str]:
+def _lines(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str]:
     taken = {(node.lane, node.row) for node in nodes}
     gutter, drawn = [], []
     for edge in edges:
-        source, target, what = edge
-        between = [(source.lane, row) in taken for row in range(source.row + 1, target.row)]
-        if source.lane == target.lane == RIGHT:
-            x = LANES[RIGHT][0] + LANES[RIGHT][1] + 16
-            drawn.append(_line(edge, [(source.right, source.middle), (x, source.middle), (x, target.middle),
-                                      (target.right, target.middle)]))  # fmt: skip
-        elif target.lane == RIGHT:
-            x = LANES[RIGHT][0] - 24
-            drawn.append(_line(edge, [(source.right, source.middle), (x, source.middle), (x, target.middle),
-                                      (target.x, target.middle)]))  # fmt: skip
-        elif source.lane == target.lane and not any(between):
+        source, target, _ = edge
+        free = not any((source.lane, row) in taken for row in range(source.row + 1, target.row))
+        if target.lane == RIGHT:
+            # To a measurement; or from one, down the page's edge, to what gathers them.
+            x, end = (LANES[RIGHT][0] - 24, target.x) if source.lane != RIGHT else (target.right + 16, target.right)
+            turns = [(x, source.middle), (x, target.middle)]
+            drawn.append(_line(edge, [(source.right, source.middle), *turns, (end, target.middle)]))
+        elif source.lane == target.lane and free:
             centre = source.x + LANES[source.lane][1] / 2
             drawn.append(_line(edge, [(centre, source.y + BOX), (centre, target.y)]))
         else:
             gutter.append(edge)
-    channel = channels(gutter)
-    ports: dict[str, list[tuple[bool, int, str]]] = {}
-    for source, target, _ in gutter:
-        for node, leaving in ((source, True), (target, False)):
-            port = (leaving, channel[source.name], source.name)
-            if port not in ports.setdefault(node.name, []):
-                ports[node.name].append(port)
-    for source, target, what in gutter:
+    return drawn + _gutter(gutter)
+
+
+def _gutter(edges: Sequence[Edge]) -> list[str]:
+    """Lines between left and middle. Where several meet at a box, each has a height of its own: first those that come
+    in, from above, then the one that leaves."""
+    channel = channels(edges)
+    ports: dict[str, set[tuple[bool, int]]] = {}
+    for source, target, _ in edges:
+        ports.setdefault(source.name, set()).add((True, channel[source.name]))
+        ports.setdefault(target.name, set()).add((False, channel[source.name]))
+
+    def end(node: Node, port: tuple[bool, int]) -> tuple[float, float]:
+        order = sorted(ports[node.name])
+        y = node.y + BOX * (1 + order.index(port)) / (len(order) + 1)
+        return node.right if node.lane == LEFT else node.x, round(y, 1)
+
+    drawn = []
+    for edge in edges:
+        source, target, _ = edge
         x = LANES[MIDDLE][0] - 22 - CHANNEL * channel[source.name]
-        ends = []
-        for node, leaving in ((source, True), (target, False)):
-            sides = sorted(ports[node.name])
-            step = BOX / (len(sides) + 1)
-            y = node.y + step * (1 + sides.index((leaving, channel[source.name], source.name)))
-            ends.append((node.right if node.lane == LEFT else node.x, round(y, 1)))
-        (x1, y1), (x2, y2) = ends
-        drawn.append(_line((source, target, what), [(x1, y1), (x, y1), (x, y2), (x2, y2)]))
+        (x1, y1), (x2, y2) = end(source, (True, channel[source.name])), end(target, (False, channel[source.name]))
+        drawn.append(_line(edge, [(x1, y1), (x, y1), (x, y2), (x2, y2)]))
     return drawn
 
 
-def _line(edge: tuple[Node, Node, str], corners: Sequence[tuple[float, float]]) -> str:
+def _line(edge: Edge, corners: Sequence[tuple[float, float]]) -> str:
     """A line with rounded corners and a head, and in words for whoever points at it."""
     source, target, what = edge
     path = f"M{corners[0][0]:g} {corners[0][1]:g}"
@@ -165,7 +172,7 @@ def _box(node: Node) -> str:
     x, width = LANES[node.lane]
     notes = [node.status] if node.status != "finished" else []
     beside = " · ".join([*notes, *([node.note] if node.note else [])])
-    head = f"{escape(_cut(node.name, width // 12))}<tspan> {escape(beside)}</tspan>"
+    head = f"{escape(_cut_front(node.name, width // 11))}<tspan> {escape(beside)}</tspan>"
     lines = [(20, "name", head), (37, "", escape(_cut(node.title, CHARACTERS * width // 100)))]
     lines.append((53, "", escape(_cut(node.facts, CHARACTERS * width // 100))))
     words = "".join(f'<text class="{kind}" x="{x + 12}" y="{node.y + dy}">{text}</text>' for dy, kind, text in lines)
@@ -173,6 +180,11 @@ def _box(node: Node) -> str:
     shape = f'<rect x="{x + 0.5}" y="{node.y + 0.5}" width="{width - 1}" height="{BOX - 1}" rx="7"/>'
     about = escape(" · ".join(part for part in (node.name, node.title, node.status, node.note, node.facts) if part))
     return f'<g class="stage {kind} lane{node.lane}"><title>{about}</title>{shape}{words}</g>'
+
+
+def _cut_front(text: str, limit: int) -> str:
+    """A path says most at its end."""
+    return text if len(text) <= limit else "…" + text[-limit + 1 :]
 
 
 def _cut(text: str, limit: int) -> str:

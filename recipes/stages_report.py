@@ -282,13 +282,15 @@ def cell(score: Estimate | None, write: Callable[[float], str], best: bool = Fal
     return f'<td class="n{" best" if best else ""}">{write(score.value)}<small>{interval}</small></td>'
 
 
+def highest(values: Sequence[float | None]) -> float | None:
+    """The best of a column; None where nothing stands out."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(set(known)) > 1 else None
+
+
 def headline_table(rows: Sequence[dict]) -> str:
     head = "".join(f"<th>{title}<small>{about}</small></th>" for _, title, about, _ in COLUMNS)
-    best = {
-        name: max((row[name] for row in rows if row[name] is not None), default=None)
-        for name, *_, highest in COLUMNS
-        if highest
-    }
+    best = {name: highest([row[name] for row in rows]) for name, *_, marked in COLUMNS if marked}
     body = ""
     for row in rows:
         cells = "".join(
@@ -409,7 +411,7 @@ def by_group(rows: Sequence[dict]) -> str:
                 Estimate(row[name][key], tuple(row[f"{name}_ci95"][key])) if row[name] and key in row[name] else None
                 for row in rows
             ]
-            top = max((score.value for score in scores if score), default=None)
+            top = highest([score and score.value for score in scores])
             cells = "".join(cell(score, percent, best=score is not None and score.value == top) for score in scores)
             body += f'<tr><th scope="row">{escape(key).replace("_", " ")}</th>{cells}</tr>'
     if not body:
@@ -561,7 +563,7 @@ def alarm(part: Part, training: Training) -> str:
     return f'<p><span class="chip good">hacking alarm</span> It watched {escape(str(watched))} and stayed silent.</p>'
 
 
-def times(whole: Whole) -> str:
+def times(whole: Whole, own: str | None) -> str:
     """Time per stage, from the manifests."""
     seconds = [part.seconds or 0.0 for part in whole.parts]
     longest, lines = max([*seconds, 1e-9]), ""
@@ -574,10 +576,11 @@ def times(whole: Whole) -> str:
         bar = f'<div class="bar" style="width:{100 * spent / longest:.2f}%"></div>' if spent else ""
         attempts = len(listed(part.manifest.get("attempts")))
         again = f"<small>{attempts} attempts</small>" if attempts > 1 else ""
+        status, took = ("writes this page", "") if part.name == own else (part.status, clock(part.seconds))
         lines += (
             f'<tr><th scope="row">{escape(part.name)}<small>{escape(part.title)}</small></th>'
-            f"<td>{escape(part.status)}{again}</td>"
-            f'<td class="n">{clock(part.seconds) or "–"}</td><td class="bars">{bar}</td>'
+            f"<td>{escape(status)}{again}</td>"
+            f'<td class="n">{took or "–"}</td><td class="bars">{bar}</td>'
             f'<td class="n">{kept_words(part) or ""}</td><td><small>{", ".join(numbers[:4])}</small></td></tr>'
         )
     return (
@@ -692,7 +695,7 @@ def page(whole: Whole, rows: Sequence[dict], own: str | None = None) -> str:
     by_name = dict(zip(whole.cards, rows))
     main = (
         result(rows, whole.cards) + stages(whole, by_name, own) + by_group(rows) + filters(whole)
-        + side_by_side(whole.cards) + curves(whole) + times(whole)
+        + side_by_side(whole.cards) + curves(whole) + times(whole, own)
     )  # fmt: skip
     return document(whole.title, header(whole, own), main, CSS)
 

@@ -273,7 +273,8 @@ PAPER = (  # text, number, stage, compared with, sign, margin
     ("Dev3 is more harmless than Dev2", "harmlessness", "Dev3", "Dev2", 1, 0.0),
     ("R1 is the best overall", "overall", "R1", "the next best", 1, 0.0),
 )
-"""The shape of DeepSeek-R1's table of stages (Nature version, table 3), in numbers that this project has."""
+"""The shape of DeepSeek-R1's table of stages (Nature version, table 2), in numbers that this project has: the
+paper tells of mixed languages and of safety in words and in other tables."""
 AIMS = (
     ("R1 beats the base overall", "overall", "R1", "base", 1, 0.0),
     ("R1 beats R1-Zero overall", "overall", "R1", "R1-Zero", 1, 0.0),

@@ -492,6 +492,11 @@ def test_the_best_of_a_column_is_marked(finished, page):
         assert marks == [row[name] == top for row in rows]
 
 
+def test_where_all_are_equal_none_is_the_best():
+    assert stages_report.highest([0.5, None, 0.7, 0.7]) == 0.7
+    assert stages_report.highest([0.5, 0.5]) is stages_report.highest([None]) is None
+
+
 def test_the_picture_has_every_stage_and_every_line(page):
     drawing = page.html.split('<svg class="picture"')[1].split("</svg>")[0]
     for entry in entries():
@@ -801,7 +806,9 @@ def test_the_stage_writes_into_its_folder_and_beside_the_summary(tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "run/table" / name).read_bytes()
     page = Page(tmp_path / "run/report.html")
     assert "3 of 3 stages finished" in page.text
-    assert "this page" in page.text
+    assert "table this page" in page.text
+    assert "table writes this page –" in page.text
+    assert "running" not in page.text
     assert manifests[-1].metrics["overall"] == pytest.approx(rows[-1]["overall"])
     assert set(manifests[-1].outputs) == {"stages.json", "report.html"}
     assert all(step.action == "done" for step in pipeline(tmp_path / "run").plan())
