@@ -8,6 +8,7 @@ from tiny import EOS, PAD, tiny_model
 from trl.trainer.utils import add_fused_lm_head
 
 import grpo.decoding
+import grpo.sampling
 from grpo.attention import use_packed_attention
 from grpo.sampling import Sampler, SamplingConfig
 from grpo.weights import WeightsCopy
@@ -89,12 +90,14 @@ def test_one_compilation_serves_every_size(model, monkeypatch):
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(grpo.decoding, "compiled_once", functools.partial(grpo.decoding.compiled_once, backend=backend))
+    with_backend = functools.partial(grpo.decoding.compiled_once, backend=backend)
+    for module in (grpo.decoding, grpo.sampling):
+        monkeypatch.setattr(module, "compiled_once", with_backend)
     sampler = Sampler(model, [EOS], PAD, compiled=True)
     assert tokens(sampler.sample(PROMPTS, SEEDS, CONFIG)) == one_by_one(model)
     for count, length in ((1, 9), (7, 30)):
         sampler.sample(PROMPTS, [list(range(count))] * 4, SamplingConfig(max_new_tokens=length))
-    assert len(graphs) == 1
+    assert len(graphs) == 2, "of a forward pass, and of choosing its tokens"
 
 
 def test_a_copy_of_the_weights_follows_the_policy():
