@@ -1,6 +1,7 @@
 """The recipe under launchers: the shipped accelerate configurations, `recipes` as one door, and two processes."""
 
 import contextlib
+import doctest
 import json
 import logging
 import os
@@ -221,3 +222,24 @@ def test_processes_that_are_no_group_are_an_error(world):
         ValueError, match=r"the launcher started 2 processes and this one is in a group of 1.*--use_cpu"
     ):
         launch.check_ranks(1)
+
+
+# --- one recipe for any number of processes ---------------------------------------------------------------------------
+
+
+def test_an_updates_rows_are_shared_out():
+    assert doctest.testmod(launch).failed == 0
+    assert launch.batches_each(512, 8) == 64
+    assert launch.batches_each(128, 1, 2) == 64
+    for processes, rows in ((3, 1), (64, 4)):
+        with pytest.raises(ValueError, match=f"global_batch_size 128 does not divide into {processes} process"):
+            launch.batches_each(128, processes, rows)
+
+
+def test_the_global_batch_size_is_what_an_update_takes(tiny_model, tmp_path):
+    """Of GRPO on two processes: four completions an update are two a process, not the recipe's four."""
+    path = tmp_path / "runs/run"
+    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
+    run(*torchrun, "-m", "recipes", "rl", *recipe(tiny_model, path, test_size=0, global_batch_size=4))
+    (saved,) = path.glob("checkpoint-*")
+    assert json.loads((saved / "rollouts-rank0.json").read_text())["stream"]["drawn"] == 2
