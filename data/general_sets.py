@@ -48,9 +48,9 @@ def load_requests(
     from datasets import Dataset
 
     if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r} of requests in {source}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind {kind!r} of requests: expected one of {', '.join(KINDS)}")
     rows, label = open_source(source, split=split, name=name)
-    column = _column(rows.column_names, (*REQUEST_COLUMNS, *TURN_COLUMNS), label, "request")
+    column = _column(rows.column_names, (*REQUEST_COLUMNS, *TURN_COLUMNS), label, "requests")
     drops, kept = Drops(), dict[str, dict[str, str]]()
     for row in _iterate(rows):
         if len(kept) == limit:
@@ -137,7 +137,7 @@ def _column(names: Sequence[str], candidates: Sequence[str], label: str, what: s
     found = next((name for name in candidates if name in names), None)
     if found is None:
         raise ValueError(
-            f"{label} has the columns {', '.join(names)}, none of which holds a {what}: expected one of "
+            f"{label} has the columns {', '.join(names)}, none of which holds its {what}: expected one of "
             f"{', '.join(candidates)}. Rename a column (Dataset.rename_columns)"
         )
     return found
@@ -148,8 +148,8 @@ def _conversation_reader(names: Sequence[str], label: str) -> Any:
     turns = next((name for name in TURN_COLUMNS if name in names), None)
     if turns is not None:
         return lambda row: _turns(row[turns], "user")
-    request = _column(names, REQUEST_COLUMNS, label, "request or a conversation (messages, conversations)")
-    answer = _column(names, ANSWER_COLUMNS, label, "answer")
+    request = _column(names, REQUEST_COLUMNS, label, "requests or conversations (messages)")
+    answer = _column(names, ANSWER_COLUMNS, label, "answers")
 
     def both(row: Mapping[str, Any]) -> Turns:
         asked, answered = _turns(row[request], "user"), _turns(row[answer], "assistant")

@@ -215,8 +215,8 @@ def open_rows(
     if ours <= set(rows.column_names) and min_gap is None:
         return list(rows)
     if kind == "pairs":
-        return list(load_preferences(rows, min_gap=min_gap))
-    return list(load_safety_labels(rows))
+        return list(load_preferences(source, split=split, min_gap=min_gap))
+    return list(load_safety_labels(source, split=split))
 
 
 MICRO_FAMILIES = tuple(sorted({family for kind in KINDS for family in families_of("train", kind)}))
