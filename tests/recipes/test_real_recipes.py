@@ -4,6 +4,7 @@ steps with a random model of its architecture on sets of the shapes of those tha
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -468,3 +469,84 @@ def test_a_student_is_distilled(folder, random_models, tmp_path):
     given = SMALL_SFT | {"model_name_or_path": random_models[folder], "dataset": str(tmp_path / "dataset")}
     run = sft.main(*configs(f"{folder}/distill.yaml", **given, output_dir=str(tmp_path / "run")))
     assert json.loads((run / "status.json").read_text())["step"] == 2
+
+
+# --- sharded weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["qwen2.5-7b", "llama-3.1-8b"])
+def test_sharded_weights_train_as_whole_ones_do(folder, random_models, tmp_path):
+    """FSDP2 of eight_gpus_fsdp.yaml against whole copies, two processes each: every number of every step, over two
+    refreshes of the reference; and once more from a checkpoint between them."""
+    from test_accelerate import run
+
+    rows = [{"problem": f"{a} + {b}?", "answer": str(a + b)} for a in range(5) for b in range(3)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    overlong = {"args": {"max_completion_length": 8, "soft_tokens": 4}}
+    # Rewards that differ between random texts, and a step that moves the policy, so that its KL is none.
+    given = SMALL_RL | {
+        "model_name_or_path": random_models[folder], "dataset": tmp_path / "train.jsonl", "test_size": 0,
+        "rewards": json.dumps({"accuracy": 1.0, "soft_overlong": overlong}), "learning_rate": 1e-3, "beta": 0.1,
+        "ref_model_sync_steps": 2, "max_steps": 5,
+    }  # fmt: skip
+    flags = ["--config", RECIPES / folder / "r1_zero.yaml"]
+    flags += [str(part) for name, value in given.items() for part in (f"--{name}", value)]
+    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
+    sharded = [*torchrun, ROOT / "tests/recipes/fsdp_run.py", RECIPES / "accelerate/eight_gpus_fsdp.yaml", "rl", *flags]
+    run(*torchrun, "-m", "recipes", "rl", *flags, "--output_dir", tmp_path / "whole")
+    run(*sharded, "--output_dir", tmp_path / "sharded")
+    assert (tmp_path / "sharded/checkpoint-4/pytorch_model_fsdp.bin").is_file()  # it was sharded indeed
+
+    names = ("loss", "grad_norm", "kl", "entropy")
+    numbers = [[line[name] for name in names] for line in updates(tmp_path / "whole")]
+    assert len(numbers) == 5
+    assert sum(line["kl"] > 1e-5 for line in updates(tmp_path / "whole")) == 2
+
+    def check():
+        found = [[line[name] for name in names] for line in updates(tmp_path / "sharded")]
+        for ours, theirs in zip(found, numbers, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-6)
+
+    check()
+    for name in ("checkpoint-5", "model"):
+        shutil.rmtree(tmp_path / "sharded" / name)
+    run(*sharded, "--resume", "--output_dir", tmp_path / "sharded")
+    check()
+    assert (tmp_path / "sharded/model/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_sharded_reward_models_and_sft_write_whole_models(random_models, tmp_path):
+    from test_accelerate import run
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    model = random_models["qwen2.5-7b"]
+    sets = hub_rows()
+    rows = {"pairs": sets["HuggingFaceH4/ultrafeedback_binarized"][1]["train_prefs"]}
+    rows["labels"] = sets["PKU-Alignment/PKU-SafeRLHF"][1]["train"]
+    talk = [{"role": "user", "content": "1 + 1?"}], [{"role": "assistant", "content": "It is 2."}]
+    rows["sft"] = [{"prompt": talk[0], "completion": talk[1]}] * 8
+    for name, content in rows.items():
+        text = "".join(json.dumps(row) + "\n" for row in content)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
+    sharded = [*torchrun, ROOT / "tests/recipes/fsdp_run.py", RECIPES / "accelerate/eight_gpus_fsdp.yaml"]
+
+    def train(stage, recipe, **given):
+        flags = ["--config", RECIPES / "qwen2.5-7b" / recipe]
+        given |= {"model_name_or_path": model, "output_dir": tmp_path / stage}
+        run(*sharded, stage, *flags, *(str(part) for name, value in given.items() for part in (f"--{name}", value)))
+
+    train("sft", "sft.yaml", **SMALL_SFT, dataset=tmp_path / "sft.jsonl")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "sft/model")
+    small = SMALL["reward-models"] | {"per_device_train_batch_size": 1}
+    train(
+        "reward_models",
+        "reward_models.yaml",
+        **small,
+        preferences=tmp_path / "pairs.jsonl",
+        safety=tmp_path / "labels.jsonl",
+    )
+    for part in ("helpful", "harmless"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward_models" / part)
