@@ -6,6 +6,7 @@ A field that exists in TRL's GRPOConfig has its name, meaning and default; docs/
 from __future__ import annotations
 
 import logging
+import numbers
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,6 +25,19 @@ def _accelerated(*kinds: str) -> bool:
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     return any(available[kind] for kind in kinds or available)
+
+
+WHOLE_NUMBERS = (
+    "num_generations", "max_completion_length", "max_sampling_rows", "max_tokens_per_pack", "num_iterations", "top_k",
+    "refill_prompts", "ref_model_sync_steps",
+)  # fmt: skip
+NUMBERS = (
+    "temperature", "top_p", "min_p", "epsilon", "epsilon_high", "delta", "beta", "entropy_coef", "sapo_temperature_pos",
+    "sapo_temperature_neg", "off_policy_mask_threshold", "vllm_importance_sampling_clip_max",
+    "vllm_importance_sampling_clip_min", "vllm_gpu_memory_utilization", "ref_model_mixup_alpha", "eval_temperature",
+    "eval_top_p",
+)  # fmt: skip
+SWITCHES = ("rollouts_ahead", "share_prompts", "skip_equal_groups", "keep_sampling_mask", "use_vllm", "sync_ref_model")
 
 
 @dataclass
@@ -246,7 +260,22 @@ class GRPOConfig(TrainingArguments):
         self._check()
         self._fold_accumulation()
 
+    def _check_types(self) -> None:
+        """YAML and the command line are checked as they are read; this is for those who write Python."""
+        for name in WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+        for name in NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Real) or value != value):
+                raise ValueError(f"{name} must be a number, got {value!r}")
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+
     def _check(self) -> None:
+        self._check_types()
         if self.num_generations < 2:
             raise ValueError(
                 f"num_generations must be 2 or more, got {self.num_generations}: GRPO compares the completions of one "
@@ -275,6 +304,11 @@ class GRPOConfig(TrainingArguments):
                 raise ValueError(f"{name} must be {least} or more, got {getattr(self, name)}")
         if self.refill_prompts < 0:
             raise ValueError(f"refill_prompts must be 0 (off) or more prompts a rollout, got {self.refill_prompts}")
+        if self.rollouts_ahead and self.vllm_importance_sampling_correction:
+            raise ValueError(
+                "rollouts_ahead takes its ratios to the sampler's own log-probs, so there is nothing left for "
+                "vllm_importance_sampling_correction to correct; leave it out"
+            )
         if self.rollouts_ahead and self.use_vllm:
             raise ValueError(
                 "rollouts_ahead samples from a copy of the weights in this process, and use_vllm with vLLM's; set one"
@@ -289,7 +323,7 @@ class GRPOConfig(TrainingArguments):
             raise ValueError(
                 "sync_ref_model refreshes the reference of the KL, and with beta 0 there is none; set beta (R1: 0.001)"
             )
-        if self.keep_sampling_mask and getattr(self, "use_vllm", False):
+        if self.keep_sampling_mask and self.use_vllm:
             raise ValueError("keep_sampling_mask needs our own sampler: vLLM does not tell which tokens it kept")
         if self.temperature == 0:
             raise ValueError(

@@ -169,12 +169,13 @@ class Decoder:
     ) -> Decoded:
         """One completion a job: jobs [N] are the numbers of their prompts, uniforms [N, max_new_tokens] in [0, 1) their
         randomness. `on_progress(done)` counts jobs as they end."""
-        if self.state.shape != tuple(uniforms.shape):
-            self.state = _State(self.num_rows, uniforms.shape[0], uniforms.shape[1], self.device, self.num_kept)
+        count = len(uniforms)
+        if count > self.state.shape[0] or uniforms.shape[1] != self.state.shape[1]:
+            self.state = _State(self.num_rows, bucket(count), uniforms.shape[1], self.device, self.num_kept)
             self.graphs.clear()
         if self.cache is None:
             self.cache = self._make_cache(prompts)
-        self.state.uniforms.copy_(uniforms)
+        self.state.uniforms[:count].copy_(uniforms)
         self.state.ended.fill_(True)
         run = _Run(self, prompts, jobs)
         while run.admit() or run.live:
@@ -183,7 +184,8 @@ class Decoder:
                 on_progress(len(jobs) - len(run.waiting) - len(run.live))
         state = self.state
         kept = state.out_kept[:, :-1].cpu() if self.num_kept else None
-        return Decoded(state.out_tokens[:, :-1].cpu(), state.out_logprobs[:, :-1].cpu(), run.lengths, kept)
+        tokens, logprobs = state.out_tokens[:count, :-1].cpu(), state.out_logprobs[:count, :-1].cpu()
+        return Decoded(tokens, logprobs, run.lengths, kept)
 
     def _make_cache(self, prompts: Sequence[Sequence[int]]) -> RowCache:
         """As many rows as were asked for, or as the free memory of the GPU holds."""
@@ -265,7 +267,9 @@ class Decoder:
             self.step(count, end)  # compiles, and makes the libraries' work spaces, before the recording
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.graph_memory):  # one at a time runs, so they can share
+        with torch.cuda.graph(
+            graph, pool=self.graph_memory, capture_error_mode="thread_local"
+        ):  # one at a time runs, so they can share
             self.step(count, end)
         for column, values in zip((state.tokens, state.generated, state.ended, cache.columns), kept):
             column.copy_(values)

@@ -81,10 +81,12 @@ def check_context(
         )
     if len(dataset) == 0:
         raise ValueError(f"{what} is empty")
+    lengths = [len(encode_prompt(tokenizer, prompt)) for prompt in dataset["prompt"]]
+    if not min(lengths):
+        raise ValueError(f"{what}: row {lengths.index(0)} has an empty prompt; drop it")
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
         return
-    lengths = [len(encode_prompt(tokenizer, prompt)) for prompt in dataset["prompt"]]
     longest = max(range(len(lengths)), key=lengths.__getitem__)
     if lengths[longest] + max_completion_length > context:
         raise ValueError(

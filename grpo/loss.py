@@ -89,8 +89,10 @@ class LossConfig:
         lowest, highest = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
         if mode not in CORRECTION_MODES:
             raise ValueError(f"{prefix}_mode must be one of {', '.join(CORRECTION_MODES)}; got {mode!r}")
-        if lowest is not None and highest is not None and not lowest < highest:
-            raise ValueError(f"{prefix}_clip_min ({lowest}) must be less than {prefix}_clip_max ({highest})")
+        if highest is not None and not highest > 1:
+            raise ValueError(f"{prefix}_clip_max must exceed 1, where the two agree, got {highest}; TRL's is 3")
+        if lowest is not None and not 0 <= lowest < 1:
+            raise ValueError(f"{prefix}_clip_min must lie in [0, 1), as 1 is where the two agree, got {lowest}")
         unbounded = lowest is None and highest is None
         if self.vllm_importance_sampling_correction and mode.endswith("truncate") and unbounded:
             raise ValueError(f"{prefix}_mode {mode!r} needs {prefix}_clip_max or _clip_min, got neither; TRL's is 3")

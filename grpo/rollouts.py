@@ -8,11 +8,14 @@ between two updates on one rollout.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -198,42 +201,70 @@ class RolloutClock:
 
 
 class RolloutAhead:
-    """A rank's share of the next rollout, which is sampled in a thread while this one is trained on.
+    """A rank's share of the next rollout, which is sampled and scored in a thread while this one is trained on.
 
-    place: the prompt stream's state before its prompts were drawn. On a GPU the thread has a CUDA stream of its own,
-    which begins after what is queued by now.
+    place: the prompt stream's state before its prompts were drawn. score(groups, logged) keeps the rewards with the
+    groups and what reward functions log in `logged`. On a GPU the thread works in a CUDA stream of its own, behind what
+    is queued by now.
     """
 
-    def __init__(self, place: dict[str, Any], sample: Callable[[], list[Group]], device: torch.device):
+    def __init__(
+        self,
+        place: dict[str, Any],
+        sample: Callable[[], list[Group]],
+        score: Callable[[list[Group], dict[str, list[float]]], None],
+        device: torch.device,
+    ):
         self.place = place
         self.seconds = 0.0
-        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        """What sampling took."""
+        self.logged: dict[str, list[float]] = defaultdict(list)
+        self.future: Future[list[Group]] = Future()
+        stream = _rollout_stream(device) if device.type == "cuda" else None
         if stream is not None:
             stream.wait_stream(torch.cuda.current_stream(device))
 
-        def run() -> list[Group]:
+        def run() -> None:
             started = time.perf_counter()
-            with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
-                groups = sample()
-            self.seconds = time.perf_counter() - started
-            return groups
+            try:
+                with torch.cuda.stream(stream) if stream is not None else contextlib.nullcontext():
+                    groups = sample()
+                self.seconds = time.perf_counter() - started
+                score(groups, self.logged)
+                self.future.set_result(groups)
+            except BaseException as error:  # it belongs to whoever waits
+                self.future.set_exception(error)
 
-        executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollout")
-        self.future: Future[list[Group]] = executor.submit(run)
-        executor.shutdown(wait=False)
+        # A daemon, so that a run which broke off need not wait for what it will not use.
+        threading.Thread(target=run, name="rollout", daemon=True).start()
 
     def wait(self) -> list[Group]:
         """The groups, sampled and scored. Raises what sampling or scoring raised."""
         return self.future.result()
 
+    def failed(self) -> bool:
+        """Waits, and says whether sampling or scoring raised; `wait` raises it."""
+        return self.future.exception() is not None
+
     def state_dict(self) -> dict[str, Any]:
         """Waits for the groups: what was sampled with weights that are gone cannot be sampled again."""
-        return {"place": self.place, "groups": [group.to_json() for group in self.wait()]}
+        groups = [group.to_json() for group in self.wait()]
+        return {"place": self.place, "groups": groups, "seconds": self.seconds, "logged": self.logged}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> RolloutAhead:
-        groups = [Group.from_json(group) for group in state["groups"]]
-        return cls(state["place"], lambda: groups, torch.device("cpu"))
+        ahead = cls.__new__(cls)
+        ahead.place, ahead.seconds = state["place"], state["seconds"]
+        ahead.logged = defaultdict(list, state["logged"])
+        ahead.future = Future()
+        ahead.future.set_result([Group.from_json(group) for group in state["groups"]])
+        return ahead
+
+
+@functools.cache
+def _rollout_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all rollouts: the allocator keeps memory for each stream apart."""
+    return torch.cuda.Stream(device)
 
 
 def assign_ranks(costs: Sequence[int], homes: Sequence[int], num_ranks: int, tolerance: float = 0.05) -> list[int]:

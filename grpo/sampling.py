@@ -257,7 +257,7 @@ class Sampler:
             bucket(columns),
             compiled=self.compiled,
             by_lengths=self.by_lengths,
-            num_kept=config.top_k if config.keep_mask else 0,
+            num_kept=min(config.top_k, self.model.config.get_text_config().vocab_size) if config.keep_mask else 0,
         )
         self._decoder = config, decoder
         return decoder

@@ -25,7 +25,14 @@ from datasets import Dataset
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+)
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import add_fused_lm_head
@@ -140,6 +147,11 @@ class GRPOTrainer(Trainer):
         self.layout = PackLayout.for_device(self.accelerator.device, args.share_prompts and reason is None, segments)
         self.max_tokens_per_pack = args.max_tokens_per_pack
         self.sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        if is_deepspeed_zero3_enabled() and not args.use_vllm:
+            raise ValueError(
+                "sampling gathers the sharded weights of FSDP2 and not those of DeepSpeed ZeRO-3: take ZeRO stage 2, "
+                "FSDP2 or use_vllm"
+            )
         self._bare = copy.deepcopy(policy) if self.sharded else None
         self._sampler: Sampler | None = None
         self._vllm_sampler: VLLMSampler | None = None
@@ -192,6 +204,8 @@ class GRPOTrainer(Trainer):
         except torch.OutOfMemoryError as error:
             before, self.max_tokens_per_pack = self.max_tokens_per_pack, max(1, self.max_tokens_per_pack // 2)
             advice = f"a pack of up to {before} tokens does not fit into the GPU's memory: lower max_tokens_per_pack"
+            if self.args.rollouts_ahead:
+                advice = f"beside the rollout ahead (max_sampling_rows) {advice}"
             # Other ranks are in the middle of their packs, and gradients may have met already.
             if self.accelerator.num_processes > 1 or before < self.args.max_tokens_per_pack:
                 raise torch.OutOfMemoryError(f"{advice} to {self.max_tokens_per_pack}") from error
@@ -218,9 +232,9 @@ class GRPOTrainer(Trainer):
             loss += pack_loss.detach()
             sums |= self.entropy(output.entropy, pack)
             statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
-        return loss, statistics | self.compute_sums(groups, packs)
+        return loss, statistics | self.token_sums(groups, packs)
 
-    def compute_sums(self, groups: Sequence[Group], packs: Sequence[Pack]) -> dict[str, Tensor]:
+    def token_sums(self, groups: Sequence[Group], packs: Sequence[Pack]) -> dict[str, Tensor]:
         """Tokens of prompts and completions: one row a completion, those that groups left out save, those computed."""
         rows = [
             (group, len(group.prompt_ids) + len(completion.token_ids) - 1)
@@ -254,13 +268,16 @@ class GRPOTrainer(Trainer):
             groups = self.ahead.wait()
             clock.waiting_seconds += time.perf_counter() - started
             clock.sampling_seconds += self.ahead.seconds
+            for name, values in self.ahead.logged.items():
+                self._logged[name] += values
             self.ahead = None
             self.judge(groups, None, clock)
         everything = self.refilled(groups, clock)
+        self.check_rewards(everything)
         groups = self.most_instructive(everything)
         self.record_rollout(everything, clock)
         self._call_on_rollout(everything)
-        groups = self.dealt_out(groups)
+        groups = self.balanced(groups)
         if self.args.rollouts_ahead and self.state.global_step + self.plan.num_updates < self.state.max_steps:
             self.ahead = self.begin_ahead()
         return groups
@@ -273,19 +290,26 @@ class GRPOTrainer(Trainer):
         seconds = time.perf_counter() - started
         clock.waiting_seconds += seconds
         clock.sampling_seconds += seconds
-        needs_logprobs = (self.plan.num_updates > 1 or self.loss_config.beta > 0) and not self.args.rollouts_ahead
-        self.judge(groups, self.begin_scoring(groups, background=needs_logprobs), clock)
+        if self.args.rollouts_ahead:
+            keep_sampling_logprobs(groups)
+        needs_passes = self.plan.num_updates > 1 or self.loss_config.beta > 0  # of log-probs, which rewards run beside
+        self.judge(groups, self.begin_scoring(groups, self._logged, background=needs_passes), clock)
         return groups
 
     def my_draws(self, num_prompts: int) -> list[Draw]:
         return self.stream.draw(num_prompts)[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def judge(self, groups: Sequence[Group], scores: Callable[[], list] | None, clock: RolloutClock) -> None:
-        """The log-probs that the loss needs, then the rewards, which are computed meanwhile (None: they are there)."""
-        if self.args.rollouts_ahead:  # the policy that sampled is gone, but it left its log-probs
-            for group in groups:
-                group.old_logprobs = [completion.logprobs for completion in group.completions]
-        elif self.plan.num_updates > 1:
+        """The log-probs that the loss needs, then the rewards, which are computed meanwhile (None: both are there, of a
+        rollout ahead). Raises FloatingPointError for a policy whose log-probs are no numbers."""
+        if self._sampler is not None and any(
+            math.isnan(logprob) for group in groups for c in group.completions for logprob in c.logprobs
+        ):
+            raise FloatingPointError(
+                "the policy's log-probs are NaN, and so are its weights: resume from an older checkpoint with a lower "
+                "learning_rate or max_grad_norm"
+            )
+        if self.plan.num_updates > 1 and scores is not None and not self.args.rollouts_ahead:
             self.keep_logprobs(self.model_wrapped, groups, "old_logprobs")
         if self.loss_config.beta > 0:
             self.keep_reference_logprobs(groups)
@@ -321,7 +345,7 @@ class GRPOTrainer(Trainer):
         self.compare(groups)  # a batch's std is that of the batch
         return groups
 
-    def dealt_out(self, groups: list[Group]) -> list[Group]:
+    def balanced(self, groups: list[Group]) -> list[Group]:
         """The groups that this rank trains on: mini-batches by the order of prompts, each even in tokens over ranks."""
         me, ranks = self.accelerator.process_index, self.accelerator.num_processes
         order = sorted(gather_object([(group.number, self.cost(group), me) for group in groups]))
@@ -350,12 +374,17 @@ class GRPOTrainer(Trainer):
         place = self.stream.state_dict()
         draws = self.my_draws(self.plan.num_prompts)
         self.sampler.refresh()
-        return RolloutAhead(place, functools.partial(self._sample_ahead, draws), self.accelerator.device)
+        state = copy.copy(self.state)  # as rewards shall see it, whenever the thread comes to them
+        state.global_step += self.plan.num_updates
 
-    def _sample_ahead(self, draws: Sequence[Draw]) -> list[Group]:
-        groups = numbered(self.sample(self.train_dataset, draws, self.args.sampling_config, refresh=False), draws)
-        self.keep_scores(groups, self.begin_scoring(groups)())
-        return groups
+        def sample() -> list[Group]:
+            groups = self.sample(self.train_dataset, draws, self.args.sampling_config, refresh=False)
+            return keep_sampling_logprobs(numbered(groups, draws))
+
+        def score(groups: list[Group], logged: dict[str, list[float]]) -> None:
+            self.keep_scores(groups, self.begin_scoring(groups, logged, state=state)())
+
+        return RolloutAhead(place, sample, score, self.accelerator.device)
 
     def total(self, counts: Sequence[int]) -> list[int]:
         """Sums over all ranks."""
@@ -377,11 +406,17 @@ class GRPOTrainer(Trainer):
 
     def score(self, groups: Sequence[Group]) -> None:
         """Call every reward function once for all completions, and keep what each gave."""
-        self.keep_scores(groups, self.begin_scoring(groups)())
+        self.keep_scores(groups, self.begin_scoring(groups, self._logged)())
 
-    def begin_scoring(self, groups: Sequence[Group], background: bool = False) -> Callable[[], list]:
+    def begin_scoring(
+        self,
+        groups: Sequence[Group],
+        logged: dict[str, list[float]],
+        background: bool = False,
+        state: TrainerState | None = None,
+    ) -> Callable[[], list]:
         """A call that gives every reward function's values for all completions of these groups, in order. They are
-        computed from now on in the background, or else by that call.
+        computed from now on in the background, or else by that call. `logged` takes what they hand to log_metric.
         """
         flat = [(group, i) for group in groups for i in range(len(group.texts))]
         prompts = [group.row["prompt"] for group, _ in flat]
@@ -397,9 +432,9 @@ class GRPOTrainer(Trainer):
         columns["completion_ids"] = [group.completions[i].token_ids for group, i in flat]
         batch = (self.reward_funcs, prompts, completions, columns, self.args.on_reward_error)
         shared: dict[str, Any] = {
-            "trainer_state": self.state,
-            "log_metric": lambda name, value: self._logged[name].append(float(value)),
-            "log_extra": lambda column, values: _deal_out(groups, "extra", column, values),
+            "trainer_state": state or self.state,
+            "log_metric": lambda name, value: logged[name].append(float(value)),
+            "log_extra": lambda column, values: _store(groups, "extra", column, values),
         }
         if background:
             return score_later(*batch, **shared).result
@@ -407,8 +442,8 @@ class GRPOTrainer(Trainer):
 
     def keep_scores(self, groups: Sequence[Group], scores: Sequence[Sequence[float | StepRewards | None]]) -> None:
         for name, values in zip(self.reward_names, scores):
-            _deal_out(groups, "rewards", name, [v.mean if isinstance(v, StepRewards) else v for v in values])
-            _deal_out(groups, "steps", name, [v if isinstance(v, StepRewards) else None for v in values])
+            _store(groups, "rewards", name, [v.mean if isinstance(v, StepRewards) else v for v in values])
+            _store(groups, "steps", name, [v if isinstance(v, StepRewards) else None for v in values])
 
     def compare(self, groups: Sequence[Group]) -> None:
         """Turn rewards into advantages. All ranks' rewards are seen, as `scale_rewards: batch` needs them.
@@ -426,13 +461,6 @@ class GRPOTrainer(Trainer):
         rewards, outcomes = parts.chunk(2)
         totals, live = combine_rewards(rewards, self.reward_weights)
         compared, judged = combine_rewards(outcomes, self.reward_weights)
-        if not live.any() and self.state.global_step == 0:
-            raise ValueError(
-                f"no reward ({', '.join(self.reward_names)}) applied to any of the {live.numel()} completions of the "
-                "first rollout, so nothing can be learned. A reward gives None where its columns are missing, its gold "
-                f"answer is unreadable or its `where` does not match; the data set's columns are "
-                f"{', '.join(self.train_dataset.column_names)}"
-            )
         baseline = self.args.advantage_baseline
         advantages = group_advantages(compared, self.args.scale_rewards, judged, baseline=baseline)
         learns = teaches(compared, judged)
@@ -444,6 +472,17 @@ class GRPOTrainer(Trainer):
             tokens = token_advantages(group.advantages, steps, self.reward_weights, lengths, self.args.scale_rewards)
             group.token_advantages = tokens
             group.teaches |= any(a for row in tokens or () for a in row)
+
+    def check_rewards(self, groups: Sequence[Group]) -> None:
+        """Raises ValueError where no reward applied to any completion of the first rollout."""
+        live, completions = self.total([sum(map(sum, (g.live for g in groups))), sum(len(g.live) for g in groups)])
+        if not live and self.state.global_step == 0:
+            raise ValueError(
+                f"no reward ({', '.join(self.reward_names)}) applied to any of the {completions} completions of the "
+                "first rollout, so nothing can be learned. A reward gives None where its columns are missing, its gold "
+                "answer is unreadable or its `where` does not match, or where it raised and on_reward_error is 'mask' "
+                f"(the log has the error); the data set's columns are {', '.join(self.train_dataset.column_names)}"
+            )
 
     def keep_reference_logprobs(self, groups: Sequence[Group]) -> None:
         """Log-probs under the reference: a frozen copy, or with PEFT the base below the adapter."""
@@ -569,7 +608,7 @@ class GRPOTrainer(Trainer):
             datasets = [self.train_dataset, self.eval_dataset]
             generation = start_generation(self.args, model, self.accelerator, tokenizer, datasets)
             self._vllm_sampler = VLLMSampler(
-                generation, model, stop_tokens(model, tokenizer), step=lambda: self.state.global_step
+                generation, model, stop_tokens(model, tokenizer), lambda: self.state.global_step, self.sharded
             )
         self._vllm_sampler.policy = model
         return self._vllm_sampler
@@ -605,10 +644,12 @@ class GRPOTrainer(Trainer):
 
     def save_rollout_state(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        # A rollout ahead that broke costs this checkpoint nothing: its error comes up at its own step.
+        broken = self.ahead is not None and self.ahead.failed()
         state = {
-            "stream": self.stream.state_dict(),
+            "stream": self.ahead.place if self.ahead is not None and broken else self.stream.state_dict(),
             "buffer": self.buffer.state_dict(),
-            "ahead": None if self.ahead is None else self.ahead.state_dict(),
+            "ahead": None if self.ahead is None or broken else self.ahead.state_dict(),
             "num_tokens": self.num_tokens,
             "metrics": {"sums": self._sums, "counts": self._counts},
         }
@@ -647,6 +688,8 @@ class GRPOTrainer(Trainer):
         """Mean rewards on the evaluation set: `num_generations_eval` samples a prompt at R1's evaluation settings, and
         greedy. Keys: eval_rewards/<name>/mean, eval_greedy/<name>, eval_completions/mean_length."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if self.ahead is not None:
+            self.ahead.failed()  # waits: it samples from the copy of the weights, which evaluation refreshes
         ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
         k = self.args.num_generations_eval or self.args.num_generations
         stream = PromptStream(len(dataset), k, self.args.seed, shuffle=False)
@@ -767,6 +810,13 @@ class GRPOTrainer(Trainer):
                 on_rollout(self.args, self.state, self.control, groups=groups)
 
 
+def keep_sampling_logprobs(groups: list[Group]) -> list[Group]:
+    """The policy that sampled will be gone, but it left its log-probs."""
+    for group in groups:
+        group.old_logprobs = [completion.logprobs for completion in group.completions]
+    return groups
+
+
 def numbered(groups: list[Group], draws: Sequence[Draw]) -> list[Group]:
     for group, draw in zip(groups, draws):
         group.number = draw.number
@@ -777,7 +827,7 @@ def _as_message(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def _deal_out(groups: Sequence[Group], field: str, name: str, values: Sequence) -> None:
+def _store(groups: Sequence[Group], field: str, name: str, values: Sequence) -> None:
     """Store one value a completion, over all groups in order, as `name` in this mapping of each group."""
     rest = iter(values)
     for group in groups:

@@ -58,18 +58,24 @@ class VLLMSampler:
     """Samples completions of `policy` with the engine or server behind a TRL `VLLMGeneration`.
 
     `step` gives the trainer's step: with the parameters' version counters it tells when the weights changed. Where
-    `collective`, all ranks must call `sample` together, with whatever prompts they have.
+    `collective` (a server, engines that span ranks, `sharded` weights, which ranks gather together), all ranks must
+    call `sample` together, with whatever prompts they have.
     """
 
     def __init__(
-        self, generation: Any, policy: PreTrainedModel, stop_token_ids: Sequence[int], step: Callable[[], int]
+        self,
+        generation: Any,
+        policy: PreTrainedModel,
+        stop_token_ids: Sequence[int],
+        step: Callable[[], int],
+        sharded: bool = False,
     ):
         self.generation = generation
         self.policy = policy
         self.stop_token_ids = list(stop_token_ids)
         self.step = step
         self.collective = generation.accelerator.num_processes > 1 and (
-            generation.mode == "server" or generation.tensor_parallel_size > 1
+            generation.mode == "server" or generation.tensor_parallel_size > 1 or sharded
         )
         self.last_check: Difference | None = None
         self._synced: tuple[int, int, int] | None = None

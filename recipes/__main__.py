@@ -15,6 +15,7 @@ STAGES = {
     "sft": "SFT on conversations: cold start, stage 3, distillation",
     "reward_models": "the reward models of preference RL, from preference pairs and safety labels",
     "scorecard": "a model's row in the table of stages",
+    "stages_report": "the table of stages and the page of a pipeline: stages.json, report.html",
     "measure": "the evaluation protocol on any model and data set",
     "report": "report.html of a run",
     "pretrain": "the shipped base from nothing",

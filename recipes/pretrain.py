@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from data.corpus import documents
 from data.templates import CHAT_TEMPLATE
+from grpo.loading import load_tokenizer
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"]
 
@@ -34,6 +35,8 @@ class PretrainConfig:
 
     output_dir: str = "data/base"
     seed: int = 0
+    tokenizer: str | None = None
+    """A tokenizer that is there, such as that of a base whose student this is; None trains one."""
     vocab_size: int = 2048
     tokenizer_documents: int = 100_000
     context_length: int = 512
@@ -208,7 +211,7 @@ def train(
 
 
 def main(config: PretrainConfig) -> None:
-    tokenizer = train_tokenizer(config)
+    tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else train_tokenizer(config)
     model = build_model(config, tokenizer)
     num_tokens = config.max_steps * config.rows_per_step * config.context_length
     print(

@@ -31,7 +31,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from recipes.report import TRAINER_EVAL_NAMES, number, short
+from recipes.page_parts import TRAINER_EVAL_NAMES, number, short
 
 FIELDS = (  # name, metric, format; the rewards by part stand after the reward
     ("reward", "reward", "{:.2f}"),

@@ -223,7 +223,8 @@ def save_what_there_is(trainer: GRPOTrainer, run: RunFolder, error: BaseExceptio
     """A checkpoint of the last finished update, the status and a report. Several ranks cannot save when one of them
     fails; they have their last regular checkpoint."""
     step = trainer.state.global_step
-    if step and trainer.accelerator.num_processes == 1 and latest_step(run.path) != step:
+    broken = isinstance(error, FloatingPointError)  # weights that are NaN are no work to keep
+    if step and trainer.accelerator.num_processes == 1 and latest_step(run.path) != step and not broken:
         trainer._save_checkpoint(trainer.model, trial=None)
     if not trainer.accelerator.is_main_process:
         return

@@ -38,6 +38,8 @@ class StepRewards:
             raise ValueError(f"the ends of StepRewards must rise from step to step, got {self.ends}")
         if not all(isinstance(reward, numbers.Real) and math.isfinite(reward) for reward in self.rewards):
             raise ValueError(f"the rewards of StepRewards must be finite numbers, got {self.rewards}")
+        object.__setattr__(self, "ends", tuple(map(int, self.ends)))  # of NumPy's numbers too, which JSON does not know
+        object.__setattr__(self, "rewards", tuple(map(float, self.rewards)))
 
     @property
     def mean(self) -> float:

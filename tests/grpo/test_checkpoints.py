@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 import torch
-from tiny import metrics_of, tiny_dataset, tiny_model, tiny_trainer
+from tiny import digits, metrics_of, tiny_dataset, tiny_model, tiny_trainer
 from transformers import Trainer, TrainerCallback
 
 from grpo.checkpoints import forgiving_disk, is_disk_full, latest_checkpoint
+from rewards import RewardError
 
 
 class StopAt(TrainerCallback):
@@ -257,3 +258,37 @@ def test_latest_checkpoint(tmp_path):
             (tmp_path / name / "trainer_state.json").write_text("{}")
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-20", "by number, and whole"
     assert latest_checkpoint(str(tmp_path)) == tmp_path / "checkpoint-20"
+
+
+def test_a_rollout_ahead_that_breaks_costs_no_checkpoint(tmp_path):
+    """Its error comes up at its own step, and a run that goes on from the checkpoint samples its prompts again."""
+    calls = []
+
+    def breaks_at_the_second(prompts, completions, **columns):
+        calls.append(len(completions))
+        if len(calls) == 2:
+            raise RuntimeError("once")
+        return digits(prompts, completions)
+
+    settings = {"rollouts_ahead": True, "max_steps": 3, "save_strategy": "steps", "save_steps": 1}
+    trainer = tiny_trainer(tmp_path, rewards=breaks_at_the_second, **settings)
+    with pytest.raises(RewardError, match="once"):
+        trainer.train()
+    assert latest_checkpoint(tmp_path).name == "checkpoint-1"
+    resumed = tiny_trainer(tmp_path, rewards=breaks_at_the_second, **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 3
+    assert resumed.stream.drawn == 6
+
+
+def test_a_run_that_goes_on_without_rollouts_ahead_knows_who_sampled(tmp_path):
+    straight = trainer_of(tmp_path / "straight", rollouts_ahead=True)
+    straight.train()
+    cut = trainer_of(tmp_path / "cut", rollouts_ahead=True)
+    cut.add_callback(StopAt(3))
+    cut.train()
+    resumed = trainer_of(tmp_path / "cut", rollouts_ahead=False)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-3"))
+    fourth = [metrics_of(trainer)[3]["ratio/mean"] for trainer in (straight, resumed)]
+    assert fourth[1] == pytest.approx(fourth[0], abs=1e-5)
+    assert abs(fourth[1] - 1) > 1e-3

@@ -104,3 +104,17 @@ def test_training_steps_on_the_gpu(tmp_path):
     lines = [line for line in trainer.state.log_history if "loss" in line]
     assert [line["ratio/mean"] == pytest.approx(1, abs=0.02) for line in lines[::2]] == [True, True]
     assert all(line["grad_norm"] > 0 for line in lines)
+
+
+def test_rollouts_ahead_on_the_gpu(tmp_path):
+    """Graphs are recorded in the thread while this one trains; two runs with one seed sample the same."""
+    runs = []
+    for name in ("one", "two"):
+        settings = {"use_cpu": False, "rollouts_ahead": True, "refill_prompts": 1, "max_steps": 6, "bf16": True}
+        trainer = tiny_trainer(tmp_path / name, **settings)
+        trainer.train()
+        lines = [line for line in trainer.state.log_history if "loss" in line]
+        assert lines[0]["ratio/mean"] == pytest.approx(1, abs=0.02)
+        assert all(line["grad_norm"] > 0 for line in lines)
+        runs.append(lines[1]["reward"])
+    assert runs[0] == runs[1], "the second rollout was sampled before the first update"

@@ -379,7 +379,8 @@ def test_arguments_are_left_alone(policy, batch, divisors):
         ({"beta": float("nan")}, "beta"),
         ({"delta": 1.2}, r"delta must exceed the upper clip, 1 \+ epsilon_high = 1.2, got 1.2"),
         ({"vllm_importance_sampling_mode": "row"}, "token_truncate, token_mask, sequence_truncate, sequence_mask; got"),
-        ({"vllm_importance_sampling_clip_min": 4.0}, r"clip_min \(4.0\) must be less than .*clip_max \(3.0\)"),
+        ({"vllm_importance_sampling_clip_min": 4.0}, r"clip_min must lie in \[0, 1\).* got 4.0"),
+        ({"vllm_importance_sampling_clip_max": 0.5}, "clip_max must exceed 1, where the two agree, got 0.5"),
         (
             {
                 "vllm_importance_sampling_correction": True,

@@ -129,6 +129,11 @@ def check(dataset, max_completion_length=8):
     check_context(dataset, tiny_tokenizer(), tiny_model(), max_completion_length, "train_dataset")
 
 
+def test_an_empty_prompt_is_an_error():
+    with pytest.raises(ValueError, match="train_dataset: row 1 has an empty prompt"):
+        check(tiny_dataset(["1+2=", ""]))
+
+
 def test_prompts_must_leave_room_for_a_completion():
     prompts = ["1+2=", "9" * 50, "1" * 60]
     check(tiny_dataset(prompts), max_completion_length=CONTEXT - 60)

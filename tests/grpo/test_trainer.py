@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import threading
+import time
 
 import pytest
 import torch
@@ -795,6 +797,28 @@ def test_an_adapter_s_reference_is_the_base_below_it(tmp_path):
         assert torch.equal(kept, value)
 
 
+def test_an_adapter_trains_the_same_with_shared_prompts(tmp_path):
+    """LoRA over packs, with a KL and gradient checkpointing, beside one padded row a completion."""
+    peft = pytest.importorskip("peft")
+    runs = []
+    for name, settings in {"shared": {"gradient_checkpointing": True}, "padded": {"share_prompts": False}}.items():
+        torch.manual_seed(0)
+        adapter = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights="gaussian")
+        args = tiny_config(
+            tmp_path / name, max_steps=4, beta=0.1, num_iterations=2, optim="sgd", learning_rate=0.5,
+            max_grad_norm=0.0, **settings,
+        )  # fmt: skip
+        trainer = GRPOTrainer(
+            tiny_model(), digits, args, tiny_dataset(), processing_class=tiny_tokenizer(), peft_config=adapter
+        )
+        trainer.train()
+        runs.append([(line["loss"], line["grad_norm"], line["kl"]) for line in metrics_of(trainer)])
+    shared, padded = runs
+    assert padded[-1][1] > 0.1
+    for mine, theirs in zip(shared, padded):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
 # ---------------------------------------------------------------- rollouts that are filled, and sampled ahead
 
 
@@ -866,6 +890,58 @@ def test_the_next_rollout_is_sampled_with_the_weights_before_this_one(make_train
     assert all(abs(line["ratio/mean"] - 1) > 1e-4 for line in lines[1:])
 
 
+def test_evaluation_waits_for_the_rollout_ahead(make_trainer, monkeypatch):
+    """It refreshes the copy of the weights that the thread samples from, however late the thread comes to it."""
+    runs = {}
+    for name in ("undisturbed", "late"):
+        settings = {"rollouts_ahead": True, "max_steps": 4, "eval_dataset": tiny_dataset(["1+1="])}
+        trainer = make_trainer(name, eval_strategy="steps", eval_steps=1, **settings)
+        if name == "late":
+            sample = trainer.sample
+
+            def late(*args, sample=sample, **keywords):
+                if threading.current_thread() is not threading.main_thread():
+                    time.sleep(0.2)
+                return sample(*args, **keywords)
+
+            monkeypatch.setattr(trainer, "sample", late)
+        trainer.train()
+        runs[name] = [(line["reward"], line["ratio/mean"]) for line in metrics_of(trainer)]
+    assert runs["late"] == runs["undisturbed"]
+
+
+def test_what_rewards_see_and_log_ahead_of_their_step_is_their_step_s(make_trainer):
+    seen = []
+
+    def watched(completions, trainer_state, log_metric, **columns):
+        seen.append(trainer_state.global_step)
+        log_metric("calls", len(seen))
+        return digits(None, completions)
+
+    trainer = make_trainer("seen", rewards=watched, rollouts_ahead=True, max_steps=4)
+    trainer.train()
+    assert seen == [0, 1, 2, 3]
+    assert [line["calls"] for line in metrics_of(trainer)] == [1, 2, 3, 4]
+
+
+def test_weights_that_are_no_numbers_stop_the_run(make_trainer):
+    trainer = make_trainer("nan", max_steps=3)
+    with torch.no_grad():
+        trainer.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="older checkpoint"):
+        trainer.train()
+
+
+def test_rewards_that_apply_to_the_first_prompts_alone_may_be_refilled(make_trainer):
+    """Equal rewards of those, none of the prompts that were to take their place: there were rewards."""
+
+    def first_alone(completions, number, **columns):
+        return [1.0 if n < 2 else None for n in number]
+
+    trainer = make_trainer("first", rewards=first_alone, refill_prompts=2, shuffle_dataset=False)
+    assert len(trainer.buffer.next()) == 2
+
+
 def test_a_reward_that_breaks_ahead_of_its_step_leaves_its_prompts_to_come(make_trainer):
     calls = []
 
@@ -886,8 +962,23 @@ def test_a_reward_that_breaks_ahead_of_its_step_leaves_its_prompts_to_come(make_
 def test_rollouts_ahead_and_vllm_do_not_go_together(tmp_path):
     with pytest.raises(ValueError, match="rollouts_ahead"):
         tiny_config(tmp_path, rollouts_ahead=True, use_vllm=True)
-    with pytest.raises(ValueError, match="refill_prompts"):
-        tiny_config(tmp_path, refill_prompts=-1)
+    with pytest.raises(ValueError, match="nothing left for"):
+        tiny_config(tmp_path, rollouts_ahead=True, vllm_importance_sampling_correction=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"refill_prompts": -1}, "refill_prompts must be 0"),
+        ({"refill_prompts": 2.5}, "refill_prompts must be a whole number, got 2.5"),
+        ({"entropy_coef": "0.1"}, "entropy_coef must be a number, got '0.1'"),
+        ({"rollouts_ahead": "false"}, "rollouts_ahead must be True or False, got 'false'"),
+        ({"temperature": float("nan")}, "temperature must be a number, got nan"),
+    ],
+)
+def test_settings_of_a_wrong_kind(tmp_path, setting, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(tmp_path, **setting)
 
 
 def test_the_log_says_how_much_was_not_computed(make_trainer):

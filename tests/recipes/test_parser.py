@@ -33,6 +33,7 @@ STAGES = {
     "reward_models.yaml": (RewardModelsConfig, RewardTrainingConfig),
     "measure.yaml": (MeasureConfig, ProblemConfig),
     "base.yaml": (PretrainConfig,),
+    "student.yaml": (PretrainConfig,),
     "cold_start.yaml": (ColdStartConfig, ProblemConfig, SamplingSettings, FilterConfig),
     "rejection.yaml": (RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig),
     "sft.yaml": (SFTRecipe, SFTConfig),

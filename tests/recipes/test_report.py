@@ -6,19 +6,17 @@ import json
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_pages import ATTACK, Page, assert_harmless
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes import report
+from recipes import page_parts, report
 
 ROOT = Path(__file__).parents[2]
-VOID = {"meta", "col", "br"}
-ATTACK = '</pre><script>alert(1)</script><img src=x onerror=alert(2)>" onload="alert(3)" \' & &lt; ]]> --> </style>'
 
 
 def scores(pass_at_1: float, length: float, greedy: float | None) -> dict:
@@ -107,40 +105,6 @@ def run_dir(tmp_path) -> Path:
     return folder
 
 
-class Page(HTMLParser):
-    """A parsed page: its tags with attributes, its visible text; fails on tags that do not match."""
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.words: list[str] = []
-        self.scripts: list[str] = []
-        self.html = path.read_text(encoding="utf-8")
-        self.feed(self.html)
-        self.close()
-        assert self.open == []
-        self.text = re.sub(r"\s+", " ", " ".join(self.words))
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        place = self.open[-1] if self.open else ""
-        if place == "script":
-            self.scripts.append(data)
-        elif place != "style":
-            self.words.append(data)
-
-
 def written(run_dir: Path) -> Page:
     return Page(report.write_report(run_dir))
 
@@ -203,7 +167,7 @@ def test_an_interval_that_holds_zero_is_called_no_gain(run_dir):
 
 
 def test_dots_and_bars_stand_where_the_numbers_say():
-    svg = report.dumbbell(report.Estimate(0.25, (0.2, 0.31)), report.Estimate(0.75))
+    svg = report.dumbbell(page_parts.Estimate(0.25, (0.2, 0.31)), page_parts.Estimate(0.75))
     assert re.findall(r'<circle class="(\w+)" cx="([\d.]+)%"', svg) == [("c5", "25.00"), ("c0", "75.00")]
     assert re.findall(r'<rect class="ci c5" x="([\d.]+)%" width="([\d.]+)%"', svg) == [("20.00", "11.00")]
 
@@ -276,12 +240,6 @@ def test_time_per_phase_adds_up(run_dir):
         "other 0 min 25 s",
     ):
         assert words in text
-
-
-def assert_harmless(page: Page) -> None:
-    assert page.scripts == [report.JS]
-    assert not {"img", "iframe", "link", "object", "a"} & {tag for tag, _ in page.tags}
-    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
 
 
 def test_what_a_run_wrote_stays_text(run_dir):
@@ -394,22 +352,22 @@ def test_a_long_run_stays_a_small_page(run_dir):
     path = report.write_report(run_dir)
     assert path.stat().st_size < 1_500_000
     series = [(i, float(i)) for i in range(10_001)]
-    short = report.averaged_down(series)
-    assert len(short) <= report.MAX_POINTS
+    short = page_parts.averaged_down(series)
+    assert len(short) <= page_parts.MAX_POINTS
     assert short[-1][0] == 10_000
-    assert np.mean([value for _, value in report.averaged_down(series[:-1])]) == pytest.approx(4999.5)
+    assert np.mean([value for _, value in page_parts.averaged_down(series[:-1])]) == pytest.approx(4999.5)
 
 
 def test_smoothing_is_a_centred_mean():
     values = np.random.default_rng(0).normal(size=200)
-    smooth = [value for _, value in report.smoothed(list(enumerate(values.tolist())))]
+    smooth = [value for _, value in page_parts.smoothed(list(enumerate(values.tolist())))]
     np.testing.assert_allclose(smooth[10:-10], np.convolve(values, np.full(21, 1 / 21), mode="valid"))
     assert smooth[0] == pytest.approx(values[:11].mean())
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
 def test_ticks_are_round_and_cover_the_data(low, span):
-    ticks = report.round_ticks(low, low + span)
+    ticks = page_parts.round_ticks(low, low + span)
     gaps = np.diff(ticks)
     assert ticks[0] <= low + 1e-5 * gaps[0]
     assert ticks[-1] >= low + span - 1e-5 * gaps[0]
@@ -430,14 +388,14 @@ def test_ticks_are_round_and_cover_the_data(low, span):
     ],
 )
 def test_short_numbers(value, text):
-    assert report.short(value) == text
+    assert page_parts.short(value) == text
 
 
 def test_every_metric_that_is_drawn_is_documented():
     table = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    keys = " ".join(spec[3] for spec in report.CURVES + report.MORE_CURVES).replace("{parts}", "").split()
+    keys = " ".join(spec[3] for spec in page_parts.CURVES + page_parts.MORE_CURVES).replace("{parts}", "").split()
     keys += [
-        *report.TRAINER_EVAL_NAMES.values(),
+        *page_parts.TRAINER_EVAL_NAMES.values(),
         *(f"eval/{key.replace('@', '@k') if key[-1] == '@' else key}" for key in report.EVAL_LABELS),
     ]
     for key in keys:

@@ -1,5 +1,9 @@
 """StepRewards: what they refuse, and how they pass from a reward function to the trainer."""
 
+import json
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 
 from rewards import RewardError, RewardSpec, StepRewards, call_reward
@@ -49,3 +53,9 @@ def test_a_step_beyond_the_completion_names_the_sample():
 def test_a_spec_shapes_every_step():
     spec = RewardSpec(function="steps", clip=[0, 1], scale=2.0, offset=-1.0)
     assert spec.shaped(StepRewards((1, 4), (-3.0, 0.75))) == StepRewards((1, 4), (-1.0, 0.5))
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    """As a checkpoint is JSON."""
+    steps = StepRewards(ends=np.array([1, 4]), rewards=np.array([0.5, 1.0], dtype=np.float32))
+    assert json.loads(json.dumps(asdict(steps))) == {"ends": [1, 4], "rewards": [0.5, 1.0]}
