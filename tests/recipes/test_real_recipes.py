@@ -18,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "recipes"
 FOLDERS = ("qwen2.5-1.5b", "qwen2.5-7b", "llama-3.1-8b")
 MODELS = dict(zip(FOLDERS, ("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B")))
-SINGLE = [name for name in STAGES if name not in ("measure.yaml", "base.yaml")]
+SINGLE = (
+    "r1_zero.yaml", "cold_start.yaml", "sft.yaml", "reasoning_rl.yaml", "rejection.yaml", "reward_models.yaml",
+    "preference_rl.yaml", "distill.yaml", "scorecard.yaml",
+)  # fmt: skip
 RL = ("r1_zero.yaml", "reasoning_rl.yaml", "preference_rl.yaml")
 PIPELINES = sorted(path.relative_to(RECIPES) for folder in FOLDERS for path in (RECIPES / folder).glob("r1*.yaml")
                    if path.name not in SINGLE)  # fmt: skip
@@ -71,7 +74,7 @@ def test_there_is_nothing_else_and_nothing_lacks():
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=str)
-def test_a_pipeline_can_be_planned(path, tmp_path, capsys, with_a_table):
+def test_a_pipeline_can_be_planned(path, tmp_path, capsys):
     main(["--config", str(RECIPES / path), "--dry-run", "--output_dir", str(tmp_path / "run")])
     shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert not (tmp_path / "run").exists()
@@ -87,7 +90,7 @@ def test_a_pipeline_can_be_planned(path, tmp_path, capsys, with_a_table):
     assert without == ["table"]
 
 
-def test_a_pipelines_rl_stages_have_their_preset(with_a_table):
+def test_a_pipelines_rl_stages_have_their_preset():
     for folder in FOLDERS:
         for file, beta, optim in (("r1", 0.001, None), ("r1_modern", 0.0, None), ("r1_one_gpu", 0.001, "adafactor")):
             if not (path := RECIPES / folder / f"{file}.yaml").exists():
@@ -97,20 +100,6 @@ def test_a_pipelines_rl_stages_have_their_preset(with_a_table):
                 settings = full_config(stages[name].settings)
                 assert (settings["beta"], settings.get("optim")) == (beta, optim)
             assert full_config(stages["dev3"].settings).get("optim") == optim
-
-
-@pytest.fixture
-def with_a_table(monkeypatch):
-    """The last stage is another part's; without it the others are planned all the same."""
-    import importlib.util
-    import sys
-    import types
-
-    if importlib.util.find_spec("recipes.stages_report") is None:
-        module = types.ModuleType("recipes.stages_report")
-        module.stage = lambda context: None
-        module.stage.__module__, module.stage.__qualname__ = module.__name__, "stage"
-        monkeypatch.setitem(sys.modules, "recipes.stages_report", module)
 
 
 # --- the numbers ------------------------------------------------------------------------------------------------------
@@ -410,7 +399,7 @@ def updates(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_chains, with_a_table, tmp_path):
+def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_chains, tmp_path):
     """The pipeline itself, on a random model: each stage with its own recipe, from what the stages before it made."""
     base = {"model_name_or_path": random_models[folder]}
     takes_base = ("r1-zero", "cold-start-data", "dev1", "dev3", "measure-base")
@@ -418,8 +407,12 @@ def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_
     path = RECIPES / folder / "r1.yaml"
     run = tmp_path / "run"
     pipeline = load_pipeline(path, {"output_dir": str(run), "isolate": False}, settings)
-    pipeline.run(only=list(SMALL))
-    assert {name: pipeline.manifest(name).status for name in SMALL} == dict.fromkeys(SMALL, "finished")
+    pipeline.run()
+    names = [*SMALL, "table"]
+    assert {name: pipeline.manifest(name).status for name in names} == dict.fromkeys(names, "finished")
+    table = json.loads((run / "table/stages.json").read_text())
+    assert [row["stage"] for row in table] == ["base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"]
+    assert all(row["reasoning"] is not None and row["harmlessness"] is None for row in table)
 
     for name in ("r1-zero", "dev1", "dev2", "dev3", "r1"):
         assert json.loads((run / name / "status.json").read_text())["step"] == 2
