@@ -122,7 +122,7 @@ def make_general_prompts(
         }
         for one in requests
     ]
-    return _dataset(rows, "problem kind family language check harmful reference id")
+    return make_dataset(rows, "problem kind family language check harmful reference id")
 
 
 def make_general_sft(
@@ -157,7 +157,7 @@ def make_general_sft(
         }
         for one in _draw(split, size, seed, "sft", _cells(split, kinds, languages, families))
     ]
-    return _dataset(rows, "prompt completion kind language task problem_id source model seed kept_because")
+    return make_dataset(rows, "prompt completion kind language task problem_id source model seed kept_because")
 
 
 def make_preference_pairs(
@@ -207,7 +207,7 @@ def make_preference_pairs(
 
     _draw(split, size, seed, "pairs", cells, keep)
     answers.shuffle(rows)
-    return _dataset(rows, "prompt chosen rejected differs_in family language id")
+    return make_dataset(rows, "prompt chosen rejected differs_in family language id")
 
 
 def make_safety_labels(
@@ -243,7 +243,7 @@ def make_safety_labels(
 
     _draw(split, size, seed, "safety", _cells(split, kinds, languages, families), keep)
     answers.shuffle(rows)
-    return _dataset(rows, "prompt response safe family language id")
+    return make_dataset(rows, "prompt response safe family language id")
 
 
 def _user(text: str) -> list[dict[str, str]]:
@@ -254,8 +254,8 @@ def _assistant(text: str, template: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": template.replace("{response}", text)}]
 
 
-def _dataset(rows: Sequence[dict[str, Any]], columns: str) -> Dataset:
-    """A table whose types do not depend on the rows."""
+def make_dataset(rows: Sequence[dict[str, Any]], columns: str) -> Dataset:
+    """A table of these columns whose types do not depend on the rows."""
     from datasets import Dataset, Features, List, Value
 
     turns = List({"role": Value("string"), "content": Value("string")})

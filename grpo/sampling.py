@@ -159,7 +159,7 @@ class Sampler:
     """Samples completions from a transformers causal language model.
 
     dtype: sample from a copy of the weights in this dtype, which follows the model's at every call; None samples from
-    the model itself. bare: see grpo.weights.WeightsCopy. compiled: compile what a step does (None: on a GPU).
+    the model itself. bare, device: see grpo.weights.WeightsCopy. compiled: compile what a step does (None: on a GPU).
     """
 
     def __init__(
@@ -170,9 +170,10 @@ class Sampler:
         dtype: torch.dtype | None = None,
         compiled: bool | None = None,
         bare: PreTrainedModel | None = None,
+        device: torch.device | None = None,
     ):
         self.policy = model
-        self.copy = None if dtype is None else WeightsCopy(model, dtype, bare)
+        self.copy = None if dtype is None else WeightsCopy(model, dtype, bare, device)
         self.collective = bare is not None
         """Whether every rank has to call `sample`, or `refresh`, together."""
         self.model = model if self.copy is None else self.copy.model

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import fsdp2_prepare_model, gather_object
 from datasets import Dataset
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -157,7 +158,7 @@ class GRPOTrainer(Trainer):
         compiled = [model for model in (policy, self.reference) if model is not None and args.compile_layers]
         self.compiled_layers = [CompiledLayers(model) for model in compiled]
         if self.reference is not None:
-            self.reference = self.accelerator.prepare_model(self.reference, evaluation_mode=True)
+            self.reference = self.prepared_reference()
         if args.sync_ref_model:
             if self.reference is None:
                 raise ValueError(
@@ -171,6 +172,15 @@ class GRPOTrainer(Trainer):
             self.ahead: RolloutAhead | None = None
         if args.use_vllm:
             _ = self.sampler  # its engine starts here, where all ranks are
+
+    def prepared_reference(self) -> Any:
+        """The reference where the policy computes; under FSDP2 sharded as the policy is: `prepare_model` would leave it
+        whole and on the CPU."""
+        if not self.accelerator.is_fsdp2:
+            return self.accelerator.prepare_model(self.reference, evaluation_mode=True)
+        reference = fsdp2_prepare_model(self.accelerator, self.reference)
+        reference.set_reshard_after_forward(True)  # no backward pass comes that would shard its head again
+        return reference
 
     # ------------------------------------------------------------------ one step
 
@@ -575,6 +585,7 @@ class GRPOTrainer(Trainer):
                 dtype=self.copied_dtype(model),
                 compiled=self.args.compile_layers,
                 bare=self._bare,
+                device=self.accelerator.device,
             )
         return self._sampler
 
@@ -643,8 +654,11 @@ class GRPOTrainer(Trainer):
             "metrics": {"sums": self._sums, "counts": self._counts},
         }
         (folder / STATE_FILE.format(rank=self.accelerator.process_index)).write_text(json.dumps(state))
-        if self.args.sync_ref_model and self.accelerator.is_main_process:
-            self.accelerator.unwrap_model(self.reference).save_pretrained(folder / "reference")
+        if self.args.sync_ref_model:
+            # Sharded weights are gathered, for which it takes every rank.
+            weights = self.accelerator.get_state_dict(self.reference) if self.accelerator.is_fsdp2 else None
+            if self.accelerator.is_main_process:
+                self.accelerator.unwrap_model(self.reference).save_pretrained(folder / "reference", state_dict=weights)
 
     def load_rollout_state(self, folder: str) -> None:
         """Raises ValueError when the checkpoint is not of this run's shape: ranks, data, batch settings."""
@@ -664,7 +678,8 @@ class GRPOTrainer(Trainer):
         self._counts = defaultdict(int, state["metrics"]["counts"])
         if self.args.sync_ref_model:
             saved = load_policy(str(Path(folder) / "reference"), self.args)
-            self.accelerator.unwrap_model(self.reference).load_state_dict(saved.state_dict())
+            whole = StateDictOptions(full_state_dict=True)
+            set_model_state_dict(self.accelerator.unwrap_model(self.reference), saved.state_dict(), options=whole)
 
     @torch.no_grad()
     def evaluate(

@@ -19,13 +19,20 @@ class WeightsCopy:
     """A copy of the policy that follows it at every `refresh`. Mixed precision would cast the weights for every token.
 
     bare: the policy before its weights were sharded, to copy what is not a weight. Refreshing then gathers the weights,
-    one by one, so that every rank has to call it.
+    one by one, so that every rank has to call it. device: where it samples; None takes the policy's, which under FSDP
+    waits on the CPU until training begins.
     """
 
-    def __init__(self, policy: PreTrainedModel, dtype: torch.dtype, bare: PreTrainedModel | None = None):
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        dtype: torch.dtype,
+        bare: PreTrainedModel | None = None,
+        device: torch.device | None = None,
+    ):
         self.policy = policy
         self.model = copy.deepcopy(policy if bare is None else bare).requires_grad_(False).eval()
-        self.model.to(policy.device)
+        self.model.to(policy.device if device is None else device)
         for parameter in self.model.parameters():
             parameter.data = parameter.data.to(dtype)  # buffers keep theirs: rotary frequencies are float32
         for module in self.model.modules():

@@ -35,6 +35,23 @@ def prepare_ranks() -> None:
         )
 
 
+def batches_each(batch_size: int, processes: int, rows_at_once: int = 1) -> int:
+    """How many batches of `rows_at_once` each process goes through for an update of `batch_size` rows in all.
+
+    >>> batches_each(128, processes=8, rows_at_once=4)
+    4
+
+    Raises ValueError where that is no whole number.
+    """
+    batches, rest = divmod(batch_size, processes * rows_at_once)
+    if rest or batches < 1:
+        raise ValueError(
+            f"global_batch_size {batch_size} does not divide into {processes} process(es) with {rows_at_once} row(s) "
+            f"at a time; set it to a multiple of {processes * rows_at_once}, or lower per_device_train_batch_size"
+        )
+    return batches
+
+
 def check_ranks(world_size: int) -> None:
     """Raises ValueError when the processes that a launcher started did not become one group of `world_size`."""
     if world_size != num_launched():

@@ -18,7 +18,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,61 @@ for _side in (_Loader, _Dumper):
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises RecipeError when the file is missing, malformed or no mapping."""
+    """The mapping in a YAML file, over those of the files that its key `extends` names. Errors as load_recipe."""
+    return load_recipe([path])[0]
+
+
+def load_recipe(paths: Sequence[str | Path]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings of YAML files, and the file that each comes from. Of a key that stands in several files the last one's
+    value holds, whole: mappings are not mixed.
+
+    Raises RecipeError for a file that is missing, malformed or no mapping, and for files that extend each other.
+    """
+    settings: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for file, content in recipe_layers(paths):
+        settings |= content
+        sources |= dict.fromkeys(content, file)
+    return settings, sources
+
+
+def recipe_layers(paths: Sequence[str | Path]) -> list[tuple[str, dict[str, Any]]]:
+    """The files of a recipe, each with its own settings, in the order in which they are laid over each other.
+
+    `extends: PATH`, or a list of them, relative to the file, lays a file over others. One that is reached by two ways
+    has its place where it came first, so that it never undoes what extends it.
+    """
+    layers: dict[Path, tuple[str, dict[str, Any]]] = {}
+
+    def add(path: str | Path, below: tuple[Path, ...]) -> None:
+        file = Path(os.path.normpath(path))
+        if (here := file.resolve()) in below:
+            circle = [*below[below.index(here) :], here]
+            raise RecipeError(f"{' -> '.join(link.name for link in circle)}: these recipes extend each other")
+        if here in layers:
+            return
+        try:
+            content = _read_mapping(file)
+        except RecipeError as error:
+            raise RecipeError(f"{error} ({below[-1].name} extends it)" if below else str(error)) from error
+        parents = content.pop("extends", None) or []
+        parents = [parents] if isinstance(parents, str) else parents
+        if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
+            raise RecipeError(
+                f"{file}: extends expects a path or a list of paths, relative to this file; got {parents!r}"
+            )
+        for parent in parents:
+            add(file.parent / parent, (*below, here))
+        layers[here] = (str(file), content)
+
+    for path in paths:
+        add(path, ())
+    return list(layers.values())
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise RecipeError(f"cannot read the recipe {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -141,10 +193,12 @@ class RecipeParser(TrlParser):
                 action.type = functools.partial(_mapping, hint=hint)
 
     def parse_args_and_config(self, args: list[str] | None = None, **_: Any) -> tuple:
-        """The dataclasses, from `--config FILE` and the flags that override it. Raises RecipeError."""
-        path, args = config_path(list(sys.argv[1:] if args is None else args))
-        if path is not None:
-            self.set_defaults_with_config(**self.checked(load_yaml(path), path))
+        """The dataclasses, from `--config FILE` (several: later ones win) and the flags that override it. Raises
+        RecipeError."""
+        paths, args = config_paths(list(sys.argv[1:] if args is None else args))
+        if paths:
+            settings, sources = load_recipe(paths)
+            self.set_defaults_with_config(**self.checked(settings, paths[-1], sources))
         *parsed, unknown = self.parse_args_into_dataclasses(
             args=args, return_remaining_strings=True, look_for_args_file=False
         )
@@ -157,20 +211,24 @@ class RecipeParser(TrlParser):
         self.set_defaults_with_config(**self.checked(settings, source))
         return tuple(self.parse_args_into_dataclasses(args=[], look_for_args_file=False))
 
-    def checked(self, settings: dict[str, Any], source: str | Path) -> dict[str, Any]:
-        """The settings, once every key is known and every value is of its field's type.
+    def checked(
+        self, settings: dict[str, Any], source: str | Path, sources: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The settings, once every key is known and every value is of its field's type. Errors name the key's own
+        source, or `source`.
 
         A run's config.yaml is a recipe too: what it says under `provenance` sets nothing and is left out.
         """
         settings = {key: value for key, value in settings.items() if key != "provenance"}
         for key, value in settings.items():
+            where = (sources or {}).get(key, source)
             if key == "scale_rewards" and isinstance(value, bool):  # TRL takes true and false for "group" and "none"
                 continue
             if key not in self.hints:
-                raise RecipeError(self._unknown(str(key), source))
+                raise RecipeError(self._unknown(str(key), where))
             if not fits(value, self.hints[key]):
                 raise RecipeError(
-                    f"{source}: {key} expects {readable(self.hints[key])}, got {value!r} ({type(value).__name__})"
+                    f"{where}: {key} expects {readable(self.hints[key])}, got {value!r} ({type(value).__name__})"
                 )
         return settings
 
@@ -183,17 +241,22 @@ class RecipeParser(TrlParser):
         raise RecipeError(message)
 
 
-def config_path(args: list[str]) -> tuple[str | None, list[str]]:
-    """The path behind `--config` (or in `--config=PATH`), and the other arguments. Raises RecipeError without one."""
-    for place, arg in enumerate(args):
+def config_paths(args: list[str]) -> tuple[list[str], list[str]]:
+    """The paths behind every `--config` (or in `--config=PATH`), and the other arguments. Raises RecipeError for a
+    `--config` without one."""
+    paths: list[str] = []
+    others: list[str] = []
+    rest = iter(args)
+    for arg in rest:
         flag, equals, path = arg.partition("=")
-        if flag == "--config":
-            behind = args[place + 1 :]
-            path, rest = (path, behind) if equals else ("".join(behind[:1]), behind[1:])
-            if not path or path.startswith("--"):
-                raise RecipeError("--config needs the path of a YAML file behind it")
-            return path, args[:place] + rest
-    return None, args
+        if flag != "--config":
+            others.append(arg)
+            continue
+        path = path if equals else next(rest, "")
+        if not path or path.startswith("--"):
+            raise RecipeError("--config needs the path of a YAML file behind it")
+        paths.append(path)
+    return paths, others
 
 
 def _mapping(text: str, hint: Any) -> dict | str:

@@ -642,6 +642,7 @@ def load_pipeline(
     from recipes.parser import load_yaml
 
     content = load_yaml(path)
+    changed = {key: content.pop(key) for key in list(content) if isinstance(key, str) and "." in key}
     _known(content, TOP_KEYS, str(path))
     content = content | dict(top or {})
     for key, kind in (("output_dir", str), ("seed", int), ("isolate", bool), ("title", str)):
@@ -654,11 +655,12 @@ def load_pipeline(
         raise PipelineError(f"{path} needs `stages:`, a list with at least one entry of name and recipe")
     stages = [_stage_of(entry, number, str(path)) for number, entry in enumerate(entries, 1)]
     by_name = {stage.name: stage for stage in in_order(stages)}
-    for name, settings in (overrides or {}).items():
+    dotted = [(*key.split(".", 1), value) for key, value in changed.items()]
+    dotted += [(name, key, value) for name, settings in (overrides or {}).items() for key, value in settings.items()]
+    for name, key, value in dotted:
         if name not in by_name:
-            raise PipelineError(f"there is no stage {name!r} to set {', '.join(settings)} of{near(name, by_name)}")
-        for key, value in settings.items():
-            _set(by_name[name].settings, key, value, name)
+            raise PipelineError(f"there is no stage {name!r} to set {key} of{near(name, by_name)}")
+        _set(by_name[name].settings, key, value, name)
     return Pipeline(
         stages, content["output_dir"], seed=content.get("seed", 0), isolate=content.get("isolate", True),
         title=content.get("title", ""), command=f"python -m recipes.pipeline --config {path}",

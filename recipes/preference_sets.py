@@ -201,18 +201,22 @@ def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
-def open_rows(source: str, split: str, micro_size: int, seed: int, kind: str) -> list[dict[str, Any]]:
+def open_rows(
+    source: str, split: str, micro_size: int, seed: int, kind: str, min_gap: float | None = None
+) -> list[dict[str, Any]]:
     """Rows of `source`: `micro` draws `micro_size` of the training families, anything else is a file, a folder or a Hub
-    name, in our columns or in those that data.preferences knows."""
+    name, in our columns or in those that data.preferences knows. min_gap: pairs with scores that are further apart."""
     if source == "micro":
         if kind == "pairs":
             return list(make_preference_pairs("train", micro_size, seed=seed, differs_in=("helpfulness",)))
         return list(make_safety_labels("train", micro_size, seed=seed))
     rows: Dataset = open_source(source, split=split)[0]
     ours = {"prompt", "chosen", "rejected"} if kind == "pairs" else {"prompt", "response", "safe"}
-    if ours <= set(rows.column_names):
+    if ours <= set(rows.column_names) and min_gap is None:
         return list(rows)
-    return list((load_preferences if kind == "pairs" else load_safety_labels)(source, split=split))
+    if kind == "pairs":
+        return list(load_preferences(source, split=split, min_gap=min_gap))
+    return list(load_safety_labels(source, split=split))
 
 
 MICRO_FAMILIES = tuple(sorted({family for kind in KINDS for family in families_of("train", kind)}))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset, Value, concatenate_datasets
 
 from data.general import make_general_prompts
+from data.general_sets import load_requests
 from data.loading import load_problems
 from data.problems import LANGUAGES, make_problems
 from data.sources import open_source
@@ -53,12 +54,15 @@ class ProblemConfig:
     system_prompt: str | None = None
     problem_seed: int = 0
 
-    general_dataset: str | None = None
-    """General prompts for preference RL: `micro`, a file, a folder or a Hub name; None: reasoning problems alone."""
+    general_dataset: dict[str, str] | str | None = None
+    """General prompts for preference RL: `micro`, a file, a folder or a Hub name; or, of sets that do not say what kind
+    their requests are, kind -> set: {"instruction": A, "harmful": B}. None: reasoning problems alone."""
+    general_split: dict[str, str] | str = "train"
+    """Their split; or kind -> split."""
     general_share: float = 0.25
     """Their share of the prompts of a rollout, once they come."""
     general_size: int = 1000
-    """Micro world: general prompts to draw."""
+    """General prompts to draw of the micro world, or of each set that general_dataset names by its kind."""
     general_from_step: int | None = None
     """The first update, counted from 0, whose rollout has general prompts; None: all have them."""
     general_last_share: float | None = None
@@ -175,8 +179,13 @@ def general_prompts(config: ProblemConfig) -> Dataset:
     """
     if config.general_dataset == "micro":
         rows = _micro_general(config)
+    elif isinstance(config.general_dataset, dict):
+        rows = _general_by_kind(config, config.general_dataset)
     else:
-        rows, _ = open_source(config.general_dataset or "", split=config.dataset_split)
+        split = config.general_split
+        if not isinstance(split, str):
+            raise ValueError(f"general_split {split} has a split a kind, but general_dataset is one set; give one")
+        rows, _ = open_source(config.general_dataset or "", split=split)
     label = f"general_dataset {config.general_dataset}"
     if missing := {"problem", "kind"} - set(rows.column_names):
         raise ValueError(
@@ -204,6 +213,20 @@ def _micro_general(config: ProblemConfig) -> Dataset:
     rows = concatenate_datasets([part for part in parts if len(part)]).shuffle(seed=seed)
     # The language of an answer: that of a translation is not its request's.
     return rows.map(lambda row: {"language": guess_language(row["reference"]) or row["language"]})
+
+
+def _general_by_kind(config: ProblemConfig, sets: dict[str, str]) -> Dataset:
+    """Up to general_size requests of each set, mixed."""
+    splits = config.general_split
+    if isinstance(splits, dict) and (missing := set(sets) - set(splits)):
+        raise ValueError(f"general_split has no split for the kind {min(missing)!r} of general_dataset")
+    parts = [
+        load_requests(source, kind, split=splits if isinstance(splits, str) else splits[kind])
+        for kind, source in sets.items()
+    ]
+    parts = [part.shuffle(seed=config.problem_seed) for part in parts]
+    parts = [part.select(range(min(config.general_size, len(part)))) for part in parts]
+    return concatenate_datasets(parts).shuffle(seed=config.problem_seed)
 
 
 def _micro(split: str, size: int, config: ProblemConfig) -> Dataset:

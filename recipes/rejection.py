@@ -18,10 +18,13 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
+from data.general_sets import load_answers
+from data.sources import open_source
 from recipes.chains import (
     FilterConfig,
     chain_filters,
@@ -47,8 +50,11 @@ class RejectionConfig:
     model_name_or_path: str
     output_dir: str = "runs/rejection"
     general: str | None = None
-    """General rows (docs/stages.md lists the columns): a path, `package.module:function` that is called with (split,
-    size, seed=…), or `micro` for the generated ones; None for reasoning rows alone."""
+    """General rows: SFT rows at a path (docs/stages.md lists the columns), `package.module:function` that is called
+    with (split, size, seed=…), `micro` for the generated ones, or a file, folder or Hub name of another set with
+    requests and their answers (data.general_sets); None for reasoning rows alone."""
+    general_where: dict[str, list[str]] | None = None
+    """Of such a set only the rows with one of these values in that column: {"source": ["no_robots", …]}."""
     reasoning_to_general: float = 3.0
     """Reasoning rows a general row. R1: about 600,000 to 200,000."""
 
@@ -76,7 +82,9 @@ def gather(
     Raises chains.NothingKeptError when no chain passes the filters.
     """
     if config.general is not None:
-        general_rows(config.general, 1, sampling.seed)  # whatever is wrong with it, before time is spent
+        general_rows(
+            config.general, 1, sampling.seed, config.general_where
+        )  # whatever is wrong with it, before time is spent
     problems, _ = training_problems(problem_config)
     chains = sample_chains(config.model_name_or_path, problems, sampling, "rejection", stream=3)
     if not is_main_process():
@@ -88,15 +96,20 @@ def gather(
     if config.general is None:
         return reasoning, report | {"general": 0}
     wanted = max(1, round(len(reasoning) / config.reasoning_to_general))
-    general = general_rows(config.general, wanted, sampling.seed)
+    general = general_rows(config.general, wanted, sampling.seed, config.general_where)
     return blend(reasoning, general, sampling.seed), report | {"general": len(general)}
 
 
-def general_rows(source: str, size: int, seed: int) -> Dataset:
-    """`size` general rows, or all there are if a file has fewer. ValueError for a source that is none, or whose rows
+def general_rows(source: str, size: int, seed: int, where: dict[str, list[str]] | None = None) -> Dataset:
+    """`size` general rows, or all there are if a set has fewer. ValueError for a source that is none, or whose rows
     lack a column."""
     source = MICRO_GENERAL if source == "micro" else source
-    rows = _function(source)("train", size, seed=seed) if ":" in source else load_rows(source).shuffle(seed=seed)
+    if ":" in source:
+        rows = _function(source)("train", size, seed=seed)
+    elif _holds_sft_rows(source):
+        rows = load_rows(source).shuffle(seed=seed)
+    else:
+        rows = load_answers(source, where=where, limit=size, seed=seed)
     if len(rows) == 0:
         raise ValueError(f"{source} gave no general rows; general: null leaves them out")
     if len(rows) < size:
@@ -109,6 +122,16 @@ def general_rows(source: str, size: int, seed: int) -> Dataset:
             f"{', '.join(features)}"
         )
     return rows.select_columns(list(features)).cast(features)
+
+
+def _holds_sft_rows(source: str) -> bool:
+    """Whether a path holds rows as data stages write them, or is meant as one and does not exist."""
+    if not Path(source).exists():
+        return source.startswith((".", "/", "~")) or source.count("/") > 1
+    try:
+        return {"prompt", "completion", "kind"} <= set(open_source(source, split="train")[0].column_names)
+    except IndexError:  # what datasets makes of a set that was saved without rows
+        return True
 
 
 def _function(name: str) -> Callable[..., Dataset]:

@@ -49,8 +49,8 @@ from trl import RewardConfig, RewardTrainer
 from grpo.checkpoints import latest_checkpoint
 from grpo.cpu import use_cores
 from grpo.statistics import bootstrap_ci
-from recipes.launch import check_ranks
-from recipes.parser import config_path, parse, reported
+from recipes.launch import batches_each, check_ranks
+from recipes.parser import config_paths, parse, reported
 from recipes.preference_sets import (
     MADE,
     Filters,
@@ -100,6 +100,11 @@ class RewardModelsConfig:
     held_out_families: list[str] = field(default_factory=list)
     """Families that are never trained on: up to half of the held-out rows are theirs."""
     problem_seed: int = 0
+    min_gap: float | None = None
+    """Pairs whose answers carry scores: only those further apart than this. R1: 1."""
+    global_batch_size: int | None = None
+    """Pairs or labels an update over all processes, so that a recipe serves any number of GPUs. It decides
+    gradient_accumulation_steps; per_device_train_batch_size is the rows of a forward pass."""
     cpu_threads: int | None = None
     resume: bool = False
     """Go on with the newest run of this output_dir."""
@@ -147,6 +152,10 @@ def main(recipe: RewardModelsConfig, args: RewardTrainingConfig) -> None:
     args.disable_tqdm = True
     if args.device.type == "cpu" and args.world_size == 1:
         use_cores(recipe.cpu_threads)
+    if recipe.global_batch_size is not None:
+        args.gradient_accumulation_steps = batches_each(
+            recipe.global_batch_size, args.world_size, args.per_device_train_batch_size
+        )
     run = RunFolder.latest(args.output_dir) if recipe.resume else open_run(args)
     if not recipe.resume and args.process_index == 0:
         run.write_config(recipe, args)
@@ -204,6 +213,11 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
         )
     if trained is None:
         run_trainer(trainer, training, part)
+    partial = folder / f"{part}.partial"
+    if args.process_index == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    trainer.save_model(str(partial))  # on every rank: where weights are sharded, all give their part
     if args.process_index == 0:
         finish(trainer, folder, part, recipe, pairwise, held_out, filters.to_json() | {"too_long": too_long})
     trainer.accelerator.wait_for_everyone()
@@ -213,7 +227,14 @@ def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Se
     """The usable rows of one model's source."""
     reads = READS[part]
     if pairwise:
-        raw = open_rows(recipe.preferences, recipe.preferences_split, recipe.micro_size, recipe.problem_seed, "pairs")
+        raw = open_rows(
+            recipe.preferences,
+            recipe.preferences_split,
+            recipe.micro_size,
+            recipe.problem_seed,
+            "pairs",
+            recipe.min_gap,
+        )  # fmt: skip
         return read_pairs(raw, reads, DIFFERS_IN[part], f"preferences {recipe.preferences}")
     raw = open_rows(recipe.safety, recipe.safety_split, recipe.micro_size, recipe.problem_seed, "labels")
     return read_labels(raw, reads, f"safety {recipe.safety}")
@@ -357,13 +378,11 @@ def finish(
     trainer: Trainer, folder: Path, part: str, recipe: RewardModelsConfig, pairwise: bool, held_out: Sequence[Any],
     data: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Save the model beside its place, measure it as RL will use it, and move it there; so it is there only if whole.
+    """Measure the model saved beside its place as RL will use it, and move it there: it is there only if whole.
 
     Raises ValueError for a score that is no number; then its checkpoints are set aside, for none must go on from them.
     """
     partial = folder / f"{part}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    trainer.save_model(str(partial))
     trainer.processing_class.save_pretrained(str(partial))
     scorer = RewardModel(partial, device=str(trainer.accelerator.device))
     try:
@@ -556,7 +575,7 @@ def settings(argv: list[str]) -> tuple[RewardModelsConfig, RewardTrainingConfig]
     if not recipe.resume:
         return recipe, args
     run = RunFolder.latest(args.output_dir)
-    _, flags = config_path(argv)
+    _, flags = config_paths(argv)
     return parse(*parts, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)])
 
 

@@ -35,9 +35,9 @@ from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
 from recipes.hacking_alarm import HackingAlarm
-from recipes.launch import check_ranks
+from recipes.launch import batches_each, check_ranks
 from recipes.measure import JUDGE, table
-from recipes.parser import config_path, parse, reported
+from recipes.parser import config_paths, parse, reported
 from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, with_general_prompts, with_kind
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
@@ -56,6 +56,9 @@ class RLConfig:
     rewards: dict[str, float | dict[str, Any]] = field(default_factory=lambda: {"accuracy": 1.0, "format": 1.0})
     """Reward -> weight, or a mapping of rewards.RewardSpec: built-in names, or package.module:function. R1-Zero weighs
     accuracy and format alike."""
+    global_batch_size: int | None = None
+    """Completions an update over all processes, so that a recipe serves any number of GPUs. It decides
+    per_device_train_batch_size."""
     soft_overlong_tokens: int = 0
     """DAPO's soft overlong penalty (eq. 13): completions in the last this many tokens before the limit lose up to 1."""
     k: int = 16
@@ -85,6 +88,8 @@ class RLConfig:
 
 def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     prepare_process(recipe, args)
+    if recipe.global_batch_size is not None:
+        args.per_device_train_batch_size = batches_each(recipe.global_batch_size, args.world_size)
     limit = {"max_completion_length": args.max_completion_length, "soft_tokens": recipe.soft_overlong_tokens}
     overlong = {"soft_overlong": {"args": limit}} if recipe.soft_overlong_tokens else {}
     rewards, weights = load_rewards(overlong | recipe.rewards)
@@ -144,9 +149,14 @@ def check_alarm(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> 
 
 
 def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
-    """Raises ValueError where a reward for general prompts begins later than they come: until then they would only
-    cost time."""
+    """Raises ValueError where a reward for general prompts begins later than they come (until then they would only
+    cost time), and where they would come early."""
     start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
+    if start and args.refill_prompts:
+        raise ValueError(
+            f"refill_prompts ({args.refill_prompts}) draws prompts that no plan counts, so general prompts would come "
+            f"before step {start}; set refill_prompts: 0, or let them come from the first step on"
+        )
     for name, spec in recipe.rewards.items():
         given = spec.get("args", {}) if isinstance(spec, dict) else {}
         begins = first_step(given.get("from_step"), given.get("last_share"), args.max_steps)
@@ -360,7 +370,7 @@ def settings(argv: list[str]) -> tuple[RLConfig, ProblemConfig, GRPOConfig]:
     if not recipe.resume:
         return recipe, problems, args
     run = RunFolder.latest(args.output_dir)
-    _, flags = config_path(argv)
+    _, flags = config_paths(argv)
     # The folder's place is the one thing that its config.yaml may not know: it can have been moved.
     return parse(*parts, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)])
 

@@ -38,8 +38,8 @@ from transformers.utils import logging as transformers_logging
 from grpo.checkpoints import latest_checkpoint
 from grpo.cpu import use_cores
 from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_tokenizer
-from recipes.launch import check_ranks
-from recipes.parser import config_path, parse, reported
+from recipes.launch import batches_each, check_ranks
+from recipes.parser import config_paths, parse, reported
 from recipes.rl import StopOnSignal, latest_step, open_run
 from recipes.run_folder import RunFolder, RunRecorder
 
@@ -55,6 +55,9 @@ class SFTRecipe:
     model_name_or_path: str
     dataset: str
     """Rows with `prompt` and `completion` (conversations): a folder of save_to_disk, .jsonl or .parquet."""
+    global_batch_size: int | None = None
+    """Rows an update over all processes, so that a recipe serves any number of GPUs. It decides
+    gradient_accumulation_steps; per_device_train_batch_size is the rows of a forward pass."""
     cpu_threads: int | None = None
     """Threads of torch on a CPU; None takes the cores this process may use, at most 8."""
     resume: bool = False
@@ -119,6 +122,10 @@ def main(recipe: SFTRecipe, args: SFTConfig) -> Path:
     args.disable_tqdm = True
     if args.device.type == "cpu" and args.world_size == 1:
         use_cores(recipe.cpu_threads)
+    if recipe.global_batch_size is not None:
+        args.gradient_accumulation_steps = batches_each(
+            recipe.global_batch_size, args.world_size, args.per_device_train_batch_size
+        )
     rows = load_rows(recipe.dataset)
     tokenizer = sft_tokenizer(recipe.model_name_or_path, args)
     model = load_policy(recipe.model_name_or_path, args)
@@ -340,7 +347,7 @@ def settings(argv: list[str]) -> tuple[SFTRecipe, SFTConfig]:
     if not recipe.resume:
         return recipe, args
     run = RunFolder.latest(args.output_dir)
-    _, flags = config_path(argv)
+    _, flags = config_paths(argv)
     return parse(
         SFTRecipe, SFTConfig, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)]
     )

@@ -166,24 +166,33 @@ def checks(*dataclass_types: Any) -> Callable[[dict[str, Any]], None]:
     def check(settings: dict[str, Any]) -> None:
         from recipes.parser import RecipeParser
 
-        source = settings.get("config") or "its settings"
-        RecipeParser(dataclass_types).checked(full_config(settings), source)
+        config, sources = sourced_config(settings)
+        RecipeParser(dataclass_types).checked(config, "its settings", sources)
 
     return check
 
 
 def full_config(settings: dict[str, Any]) -> dict[str, Any]:
     """The recipe that the setting `config` names, with the other settings over it. Raises RecipeError."""
-    path = settings.get("config")
-    if not isinstance(path, str):
-        return dict(settings)
-    from recipes.parser import load_yaml
+    return sourced_config(settings)[0]
 
-    return load_yaml(path) | {key: value for key, value in settings.items() if key != "config"}
+
+def sourced_config(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """As full_config, and the file of each setting that comes from one. `config` may be a list: later ones win."""
+    config = settings.get("config")
+    paths = [config] if isinstance(config, str) else config
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        return dict(settings), {}
+    from recipes.parser import load_recipe
+
+    content, sources = load_recipe(paths)
+    own = {key: value for key, value in settings.items() if key != "config"}
+    return content | own, {key: file for key, file in sources.items() if key not in own}
 
 
 def paths_in(settings: dict[str, Any]) -> dict[str, str]:
-    """Settings that name a file or folder that is there, also those of a recipe among them: dotted key -> path.
+    """Settings that name a file or folder that is there, also those of a recipe among them, and what it extends: dotted
+    key -> path.
 
     A path has a slash in it (`data/base`), so that a plain word is never taken for one.
     """
@@ -192,9 +201,10 @@ def paths_in(settings: dict[str, Any]) -> dict[str, str]:
         if "/" in value and key.split(".")[-1] not in NOT_READ and os.path.exists(value):
             found[key] = value
             if value.endswith((".yaml", ".yml")) and Path(value).is_file():
-                from recipes.parser import RecipeError, load_yaml
+                from recipes.parser import RecipeError, load_yaml, recipe_layers
 
                 with contextlib.suppress(RecipeError):  # the stage says what is wrong with its recipe
+                    found |= {f"{key}:extends:{file}": file for file, _ in recipe_layers([value])[:-1]}
                     found |= {f"{key}:{name}": path for name, path in paths_in(load_yaml(value)).items()}
     return found
 

@@ -1,6 +1,7 @@
 """The recipe under launchers: the shipped accelerate configurations, `recipes` as one door, and two processes."""
 
 import contextlib
+import doctest
 import json
 import logging
 import os
@@ -72,18 +73,61 @@ def check_one_run_by_two(path: Path, output: str) -> None:
 # --- the configurations -----------------------------------------------------------------------------------------------
 
 
+PROCESSES = {
+    "one_gpu": (1, 1), "two_gpus": (1, 2), "eight_gpus": (1, 8), "cpu_two_processes": (1, 2),
+    "eight_gpus_fsdp": (1, 8), "several_nodes": (2, 16),
+}  # fmt: skip
+"""(machines, processes)"""
+
+
 def test_the_configurations_are_there():
-    assert {path.stem for path in CONFIGS} >= {"one_gpu", "two_gpus", "eight_gpus", "cpu_two_processes"}
+    assert {path.stem for path in CONFIGS} == PROCESSES.keys()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_accelerate_reads_every_configuration(path):
     config = load_config_from_file(str(path))
-    expected = {"one_gpu": 1, "two_gpus": 2, "eight_gpus": 8, "cpu_two_processes": 2}
-    assert config.num_processes == expected[path.stem]
-    assert config.num_machines == 1
+    assert (config.num_machines, config.num_processes) == PROCESSES[path.stem]
     assert config.mixed_precision == "no"  # the recipe's own setting decides
     assert path.read_text(encoding="utf-8").startswith("#")
+
+
+@pytest.mark.parametrize("name", ["eight_gpus_fsdp", "several_nodes"])
+def test_sharded_configurations_are_fsdp2_as_the_trainer_needs_it(name, monkeypatch):
+    """By what `accelerate launch` hands to its processes: the plugin that comes of it, and the layers it shards."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.launch import prepare_multi_gpu_env
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    command = ["--config_file", str(ROOT / f"recipes/accelerate/{name}.yaml"), "recipes/rl.py"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    environ = prepare_multi_gpu_env(args)
+    for key in [key for key in os.environ if key.startswith(("ACCELERATE_", "FSDP_"))]:
+        monkeypatch.delenv(key)
+    for key, value in environ.items():
+        if key.startswith("FSDP_"):
+            monkeypatch.setenv(key, value)
+    assert environ["ACCELERATE_USE_FSDP"] == "true"
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2
+    assert plugin.reshard_after_forward is True
+    assert "FULL_STATE_DICT" in str(plugin.state_dict_type)
+    assert plugin.cpu_ram_efficient_loading is False
+    small = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "vocab_size": 8,
+    }
+    for model in (
+        Qwen2ForCausalLM(Qwen2Config(**small, num_key_value_heads=1)),
+        LlamaForCausalLM(LlamaConfig(**small, num_key_value_heads=1)),
+    ):
+        plugin = FullyShardedDataParallelPlugin()
+        plugin.set_auto_wrap_policy(model)
+        assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {type(model.model.layers[0])}
 
 
 # --- launched ---------------------------------------------------------------------------------------------------------
@@ -221,3 +265,25 @@ def test_processes_that_are_no_group_are_an_error(world):
         ValueError, match=r"the launcher started 2 processes and this one is in a group of 1.*--use_cpu"
     ):
         launch.check_ranks(1)
+
+
+# --- one recipe for any number of processes ---------------------------------------------------------------------------
+
+
+def test_an_updates_rows_are_shared_out():
+    assert doctest.testmod(launch).failed == 0
+    assert launch.batches_each(512, 8) == 64
+    assert launch.batches_each(128, 1, 2) == 64
+    for processes, rows in ((3, 1), (64, 4)):
+        with pytest.raises(ValueError, match=f"global_batch_size 128 does not divide into {processes} process"):
+            launch.batches_each(128, processes, rows)
+
+
+@pytest.mark.slow
+def test_the_global_batch_size_is_what_an_update_takes(tiny_model, tmp_path):
+    """Of GRPO on two processes: four completions an update are two a process, not the recipe's four."""
+    path = tmp_path / "runs/run"
+    torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
+    run(*torchrun, "-m", "recipes", "rl", *recipe(tiny_model, path, test_size=0, global_batch_size=4))
+    (saved,) = path.glob("checkpoint-*")
+    assert json.loads((saved / "rollouts-rank0.json").read_text())["stream"]["drawn"] == 2

@@ -117,6 +117,39 @@ def test_what_cannot_be_laid_out(tmp_path, changed, settings, message):
         with_general_prompts(training_problems(config)[0], config, PLAN, max_steps=steps, seed=0)
 
 
+def asked(path, name, count):
+    path.write_text("".join(json.dumps({"prompt": f"{name} {n}?"}) + "\n" for n in range(count)), encoding="utf-8")
+    return str(path)
+
+
+def test_sets_of_one_kind_each_are_mixed(tmp_path):
+    sets = {"instruction": asked(tmp_path / "a.jsonl", "Tell", 30), "harmful": asked(tmp_path / "b.jsonl", "Steal", 4)}
+    config = ProblemConfig(general_dataset=sets, general_size=10, template="chat")
+    rows = problem_sets.general_prompts(config)
+    assert Counter(rows["kind"]) == {"instruction": 10, "harmful": 4}
+    assert all(row["problem"].startswith("Steal") == (row["kind"] == "harmful") for row in rows)
+    assert rows[0]["prompt"] == [{"role": "user", "content": rows[0]["problem"]}]
+    config = ProblemConfig(general_dataset=sets, general_split={"instruction": "train"})
+    with pytest.raises(ValueError, match="general_split has no split for the kind 'harmful' of general_dataset"):
+        problem_sets.general_prompts(config)
+    config = ProblemConfig(general_dataset=sets["harmful"], general_split={"harmful": "train"})
+    with pytest.raises(ValueError, match="has a split a kind, but general_dataset is one set"):
+        problem_sets.general_prompts(config)
+
+
+def test_groups_are_not_replaced_before_general_prompts_come(tmp_path):
+    """The prompts drawn in their place would bring the general ones forward."""
+    recipe = RLConfig(model_name_or_path="any")
+    problems = ProblemConfig(general_dataset="micro", general_last_share=0.25)
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=8, refill_prompts=4)
+    with pytest.raises(ValueError, match=r"refill_prompts \(4\) .* general prompts would come before step 6"):
+        rl.check_start(recipe, problems, args)
+    args.refill_prompts = 0
+    rl.check_start(recipe, problems, args)
+    args.refill_prompts, problems.general_last_share = 4, None
+    rl.check_start(recipe, problems, args)  # they come from the first step on
+
+
 def test_a_source_without_kind_says_what_it_has(tmp_path):
     (tmp_path / "general.jsonl").write_text('{"problem": "Hi", "type": "harmful"}\n')
     config = ProblemConfig(general_dataset=str(tmp_path / "general.jsonl"))

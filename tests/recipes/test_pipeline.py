@@ -705,6 +705,20 @@ def test_the_command_line_sets_what_the_file_said(tmp_path):
     assert (pipeline.seed, pipeline.isolate) == (2, False)
 
 
+def test_a_file_extends_another_and_sets_its_stages_settings(tmp_path):
+    path = written(tmp_path, entry("a", settings={"lr": 1, "deep": {"j": 1}}), entry("b"))
+    own = tmp_path / "own/pipeline.yaml"
+    own.parent.mkdir()
+    own.write_text(f"extends: ../{path.name}\nseed: 3\na.lr: 2\na.deep.k: [1]\nb.x: true\n", encoding="utf-8")
+    pipeline = load_pipeline(own, None, {"b": {"x": False}})  # the command line has the last word
+    assert pipeline.by_name["a"].settings == {"lr": 2, "deep": {"j": 1, "k": [1]}}
+    assert pipeline.by_name["b"].settings == {"x": False}
+    assert pipeline.seed == 3
+    own.write_text(f"extends: ../{path.name}\nc.lr: 2\n", encoding="utf-8")
+    with pytest.raises(PipelineError, match="there is no stage 'c' to set lr of"):
+        load_pipeline(own)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -460,3 +460,22 @@ def test_the_models_of_a_run_stand_in_a_reward(finished):
         [ask("dog 3?")] * 2, [turn("<answer>yes dog</answer>"), turn("<answer>no dog</answer>")], kind=["benign"] * 2
     )
     assert bad < 0.3 < good <= 1
+
+
+def test_pairs_may_have_to_be_apart_in_score(tmp_path):
+    """UltraFeedback's binarized columns, whose sides repeat the prompt."""
+    path = tmp_path / "pairs.jsonl"
+    rows = []
+    for n, gap in enumerate((0.5, 1.0, 1.5, 3.0)):
+        sides = {"chosen": f"good {n}", "rejected": f"bad {n}"}
+        turns = {
+            side: [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": text}]
+            for side, text in sides.items()
+        }
+        rows.append({"prompt": "Well?", "score_chosen": 5.0 + gap, "score_rejected": 5.0} | turns)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for min_gap, kept in ((None, [0, 1, 2, 3]), (1.0, [2, 3])):
+        raw = open_rows(str(path), "train", 0, 0, "pairs", min_gap)
+        pairs, _ = read_pairs(raw, "final_summary", "helpfulness", "the set")
+        assert [pair.chosen[-1]["content"] for pair in pairs] == [f"good {n}" for n in kept]
+        assert all(pair.chosen[:-1] == [{"role": "user", "content": "Well?"}] for pair in pairs)

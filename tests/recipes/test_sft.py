@@ -333,3 +333,14 @@ def test_a_row_is_a_conversation(tiny_model):
     special = [index for index in ids if index in tokenizer.all_special_ids]
     assert tokenizer.convert_ids_to_tokens(special) == ["<|user|>", "<|assistant|>", "<|endoftext|>"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "1+1?<think>"  # the tags stay in what is sampled
+
+
+def test_the_global_batch_size_decides_how_many_batches_an_update_takes(tiny_model, tmp_path):
+    """Twelve rows, two a forward pass: updates of four are three, those of twelve are one."""
+    example_rows(12).save_to_disk(str(tmp_path / "dataset"))
+    settings = {"num_train_epochs": 1, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"}
+    for size, steps in ((4, 3), (12, 1)):
+        trained = run(
+            flags(tiny_model, tmp_path / "dataset", tmp_path / f"run-{size}", **settings, global_batch_size=size)
+        )
+        assert json.loads((trained / "status.json").read_text())["step"] == steps
