@@ -230,7 +230,7 @@ class GRPOTrainer(Trainer):
                 pack_loss = pack_loss * self.accelerator.num_processes
                 self.accelerator.backward(pack_loss)
             loss += pack_loss.detach()
-            sums |= self.entropy(output.entropy, pack)
+            sums["entropy_sum"] = (entropy.detach() * pack.loss_inputs.mask).sum()
             statistics = {name: statistics.get(name, 0) + value for name, value in sums.items()}
         return loss, statistics | self.token_sums(groups, packs)
 
@@ -775,10 +775,6 @@ class GRPOTrainer(Trainer):
                 "compute/shared_prompts": (rows - skipped - computed) / rows,
             }
         self.keep(metrics)
-
-    @torch.no_grad()
-    def entropy(self, entropy: Tensor, pack: Pack) -> dict[str, Tensor]:
-        return {"entropy_sum": (pack.by_completion(entropy.float()) * pack.loss_inputs.mask).sum()}
 
     def keep(self, metrics: dict[str, float]) -> None:
         """Hold metrics until the next log line, which shows their means."""

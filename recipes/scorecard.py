@@ -75,9 +75,7 @@ class ScorecardConfig:
 
     @property
     def protocol(self) -> Protocol:
-        return Protocol(
-            k=self.k, max_completion_length=self.max_completion_length, greedy=False, seed=self.eval_seed
-        )  # fmt: skip
+        return Protocol(k=self.k, max_completion_length=self.max_completion_length, greedy=False, seed=self.eval_seed)
 
 
 def measured(config: ScorecardConfig, problem_config: ProblemConfig) -> dict[str, Any]:
