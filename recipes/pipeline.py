@@ -72,7 +72,7 @@ __all__ = [
 
 SUMMARY = "pipeline.json"
 ENTRY_KEYS = ("name", "title", "recipe", "inputs", "files", "settings", "outputs", "code_version")
-TOP_KEYS = ("output_dir", "seed", "isolate", "title", "stages")
+TOP_KEYS = ("output_dir", "seed", "isolate", "title", "stages", "more_stages")
 
 
 class Stopped(KeyboardInterrupt):
@@ -581,7 +581,8 @@ class Pipeline:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    # A long cell moves the rest of its row alone.
+    widths = [min(48, max(len(row[column]) for row in rows)) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths)), row[-1]]).rstrip() for row in rows
     )
@@ -653,6 +654,10 @@ def load_pipeline(
     entries = content.get("stages")
     if not isinstance(entries, list) or not entries:
         raise PipelineError(f"{path} needs `stages:`, a list with at least one entry of name and recipe")
+    more = content.get("more_stages", [])
+    if not isinstance(more, list):
+        raise PipelineError(f"{path}: more_stages expects a list of stages, as `stages:` is, got {more!r}")
+    entries = entries + more
     stages = [_stage_of(entry, number, str(path)) for number, entry in enumerate(entries, 1)]
     by_name = {stage.name: stage for stage in in_order(stages)}
     dotted = [(*key.split(".", 1), value) for key, value in changed.items()]

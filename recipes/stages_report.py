@@ -45,7 +45,7 @@ from recipes.page_parts import (
 )
 from recipes.stage import StageContext, StageResult, checks, declare
 from recipes.stages_picture import LEFT, MIDDLE, RIGHT, Node, picture
-from recipes.stages_table import AIMS, OVERALL, Card, Claim, claims, read_card, table
+from recipes.stages_table import AIMS, DISTILLATION, OVERALL, PAPER, Card, Claim, claims, read_card, table
 
 TABLE, PAGE, CARD, SUMMARY = "stages.json", "report.html", "scorecard.json", "pipeline.json"
 
@@ -322,7 +322,8 @@ def table_notes(rows: Sequence[dict]) -> str:
 
 def story(cards: Mapping[str, Card]) -> str:
     """What came out of the paper's shape, in a sentence, and each claim with its number."""
-    paper = claims(cards)
+    distilled = any(card["label"].lower() == "distilled" for card in cards.values())
+    paper = claims(cards, PAPER + DISTILLATION if distilled else PAPER)
     groups: dict[str, list[str]] = {}
     for claim in paper:
         groups.setdefault(claim.verdict, []).append(claim.text)

@@ -275,6 +275,10 @@ PAPER = (  # text, number, stage, compared with, sign, margin
 )
 """The shape of DeepSeek-R1's table of stages (Nature version, table 2), in numbers that this project has: the
 paper tells of mixed languages and of safety in words and in other tables."""
+DISTILLATION = (
+    ("The distilled student reasons better than after RL alone", "reasoning", "distilled", "student-Zero", 1, 0.0),
+)
+"""Distillation against RL on a small model (DeepSeek-R1 v1, section 4.1)."""
 AIMS = (
     ("R1 beats the base overall", "overall", "R1", "base", 1, 0.0),
     ("R1 beats R1-Zero overall", "overall", "R1", "R1-Zero", 1, 0.0),

@@ -659,6 +659,21 @@ def test_the_graph_is_data(tmp_path, calls, capsys):
     assert weights(tmp_path / "other", "a") == "Z"
 
 
+def test_a_file_that_extends_another_goes_on_in_its_folder(tmp_path, calls):
+    """As recipes/micro/distillation.yaml goes on where r1.yaml ended: what is done is not done again."""
+    first = written(tmp_path, entry("a", settings={"text": "A"}), isolate=False)
+    more = tmp_path / "more.yaml"
+    longer = {"extends": first.name, "more_stages": [entry("b", inputs=["a"], settings={"text": "B"})]}
+    more.write_text(yaml.safe_dump(longer))
+    main(["--config", str(first)])
+    assert calls() == ["a"]
+    main(["--config", str(more)])
+    assert calls() == ["b"]
+    main(["--config", str(first)])
+    assert calls() == []
+    assert weights(tmp_path / "run", "b") == "A+B"
+
+
 @pytest.mark.parametrize(
     ("stages", "top", "message"),
     [
@@ -677,6 +692,8 @@ def test_the_graph_is_data(tmp_path, calls, capsys):
         ([entry("a")], {"seed": "x"}, "seed expects int, got 'x'"),
         ([entry("a")], {"isolate": 1}, "isolate expects bool, got 1"),
         ([], {}, "needs `stages:`"),
+        ([entry("a")], {"more_stages": entry("b")}, "more_stages expects a list of stages, as `stages:` is, got {"),
+        ([entry("a")], {"more_stages": [entry("a")]}, "two stages are called 'a'"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_said(tmp_path, stages, top, message):
