@@ -43,8 +43,9 @@ cold-start: $(STAMP)  ## gather long chains of the base and R1-Zero, and fine-tu
 	$(RUN) cold_start --config recipes/micro/cold_start.yaml $(DATA_ARGS)
 	$(RUN) sft --config recipes/micro/sft.yaml $(ARGS)
 
-distill: $(STAMP)  ## fine-tune a student on the data of stage 3: MODEL=a base of the same tokenizer
-	$(RUN) sft --config recipes/micro/distill.yaml $(if $(MODEL),--model_name_or_path $(MODEL)) $(ARGS)
+distill: $(STAMP)  ## make r1, then its student: fine-tuned on stage 3's data, beside RL alone (MODEL=another student)
+	$(RUN) pipeline --config recipes/micro/distillation.yaml $(if $(MODEL),distilled.model_name_or_path=$(MODEL) \
+		student-zero.model_name_or_path=$(MODEL) measure-student.model_name_or_path=$(MODEL)) $(ARGS)
 
 eval: $(STAMP)  ## measure a model: MODEL=runs/r1-zero/model by R1's protocol (any path, any data set by ARGS)
 	$(RUN) measure --config recipes/micro/measure.yaml $(if $(MODEL),--model_name_or_path $(MODEL)) $(ARGS)

@@ -23,8 +23,8 @@ def compiled_for_any_size(function: Callable, **options: Any) -> Callable:
     compiled = torch.compile(function, dynamic=True, **options)
 
     def call(*args: Any, **keywords: Any) -> Any:
-        # Sizes that happen to be equal, such as rows and a head's size, must not be taken for one and the same. And under
-        # DDP a layer stays whole: dynamo would cut it where DDP's buckets end, which pays for whole models alone.
+        # Sizes that happen to be equal, such as rows and a head's size, must not be taken for one and the same. And a
+        # layer stays whole under DDP: dynamo would cut it where DDP's buckets end, which pays for whole models alone.
         whole = torch._dynamo.config.patch(optimize_ddp=False)
         with torch.fx.experimental._config.patch(use_duck_shape=False), whole:  # type: ignore[attr-defined]
             return compiled(*args, **keywords)

@@ -89,12 +89,10 @@ def filter_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
     probs = logits.softmax(dim=-1)
     size = probs.shape[-1]
-    # On a CPU a whole sort would cost a sixth of all sampling; the largest probabilities nearly always hold the nucleus.
-    if not probs.is_cuda and size > NUCLEUS_TOKENS:
-        ordered, index = probs.topk(NUCLEUS_TOKENS, dim=-1)
-        if bool((ordered.sum(dim=-1) < top_p).any()):
-            ordered, index = probs.sort(dim=-1, descending=True)
-    else:
+    # On a CPU sorting the vocabulary would be a sixth of all sampling, and the nucleus is nearly always smaller.
+    few = not probs.is_cuda and size > NUCLEUS_TOKENS
+    ordered, index = probs.topk(NUCLEUS_TOKENS, dim=-1) if few else probs.sort(dim=-1, descending=True)
+    if few and bool((ordered.sum(dim=-1) < top_p).any()):
         ordered, index = probs.sort(dim=-1, descending=True)
     # A token stays while the mass of those before it is below top_p, so the first always stays.
     keep = ordered.cumsum(dim=-1) - ordered < top_p

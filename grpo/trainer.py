@@ -706,7 +706,8 @@ class GRPOTrainer(Trainer):
             for name in self.reward_names:
                 values = [v for v in gather_object([v for g in groups for v in g.rewards[name]]) if v is not None]
                 key = f"rewards/{name}/mean" if kind == "sampled" else f"greedy/{name}"
-                metrics[f"{metric_key_prefix}_{key}"] = sum(values) / max(len(values), 1)
+                if values:  # a reward that judged none of these problems has no mean
+                    metrics[f"{metric_key_prefix}_{key}"] = sum(values) / len(values)
             logged = self.take_logged()
             if kind == "sampled":
                 metrics |= {f"{metric_key_prefix}_{name}": value for name, value in logged.items()}

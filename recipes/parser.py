@@ -235,6 +235,8 @@ class RecipeParser(TrlParser):
     def _unknown(self, key: str, source: str | Path) -> str:
         near = difflib.get_close_matches(key, self.hints, n=1)
         hint = f"did you mean {near[0]}?" if near else "see `--help` for the settings that exist"
+        if key in self.hints:  # as bare words, or as a pipeline's stage.key=value
+            hint = f"a flag begins with two dashes: --{key} VALUE"
         return f"unknown setting {key!r} in {source}; {hint}"
 
     def error(self, message: str) -> typing.NoReturn:

@@ -50,6 +50,27 @@ def test_one_compilation_serves_packs_of_every_size(monkeypatch):
     assert len(graphs) == 1
 
 
+def test_a_layer_stays_whole_under_ddp(tmp_path):
+    """Dynamo cuts what it compiles inside DDP where DDP's buckets end, here after every few parameters."""
+    model = tiny_model(max_position_embeddings=512).train()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    layers = CompiledLayers(model, backend=backend)
+    ids = torch.arange(8)[None]
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, bucket_cap_mb=0.001)
+        with layers.in_use():
+            wrapped(input_ids=ids, use_cache=False).logits.sum().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert len(graphs) == 1
+
+
 def test_the_layers_are_themselves_again_afterwards():
     model = tiny_model()
     layers = CompiledLayers(model, backend="eager")

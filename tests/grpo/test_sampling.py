@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from grpo import sampling
 from grpo.sampling import Sampler, SamplingConfig, choose_tokens, filter_logits
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [13]]
@@ -93,6 +94,17 @@ def test_filters(settings, kept):
     probs = torch.tensor([[0.45, 0.3, 0.15, 0.1]])
     filtered = filter_logits(probs.log(), SamplingConfig(max_new_tokens=1, **settings))
     assert set(filtered.isfinite()[0].nonzero()[:, 0].tolist()) == kept
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.95, 0.999])
+@pytest.mark.parametrize("scales", [(4.0, 8.0), (0.1, 8.0)])  # nuclei of a few tokens; one of most of the vocabulary
+def test_a_look_at_the_first_tokens_finds_the_nucleus_of_a_whole_sort(top_p, scales, monkeypatch):
+    torch.manual_seed(0)
+    logits = torch.cat([scale * torch.randn(20, 500) for scale in scales])
+    config = SamplingConfig(max_new_tokens=1, top_p=top_p)
+    found = filter_logits(logits, config)
+    monkeypatch.setattr(sampling, "NUCLEUS_TOKENS", 500)
+    assert torch.equal(found, filter_logits(logits, config))
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,7 @@ def test_an_unknown_key_names_the_nearest(tmp_path):
     assert "unknown setting 'learning_rat' in" in refusal(tmp_path, "learning_rat: 1.0")
     assert "did you mean learning_rate?" in refusal(tmp_path, "learning_rat: 1.0")
     assert "did you mean steps?" in refusal(tmp_path, "{}", "--step", "3")
+    assert "a flag begins with two dashes: --steps VALUE" in refusal(tmp_path, "{}", "steps=3")
     assert "see `--help`" in refusal(tmp_path, "zzzzzz: 1")
 
 
