@@ -13,7 +13,7 @@ import pytest
 from recipes.manifest import Manifest
 from recipes.pipeline import load_pipeline
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = "tests/recipes/short.yaml"
