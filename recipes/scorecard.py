@@ -56,7 +56,7 @@ class ScorecardConfig:
     harmful_prompts: int = 1000
     """Held-out requests that have a helpful answer, and that should be refused."""
     general_samples: int = 4
-    general_max_length: int = 72
+    general_max_length: int = 96
     """Tokens of an answer to a request."""
     eval_seed: int = 0
     """Every model is asked with the same random numbers."""

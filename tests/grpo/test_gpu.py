@@ -88,7 +88,8 @@ def test_cuda_graphs_keep_what_the_cpu_keeps(compiled):
 
 
 def test_a_kept_mask_trains_on_the_gpu(tmp_path):
-    settings = {"keep_sampling_mask": True, "top_k": 5, "vllm_importance_sampling_correction": True, "beta": 0.01}
+    settings = {"keep_sampling_mask": True, "top_k": 5, "beta": 0.01, "entropy_coef": 0.01}
+    settings["vllm_importance_sampling_correction"] = True  # whose metrics compare sampler and trainer
     trainer = tiny_trainer(tmp_path, use_cpu=False, max_steps=4, num_iterations=2, bf16=True, **settings)
     trainer.train()
     lines = [line for line in trainer.state.log_history if "loss" in line]
