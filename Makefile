@@ -63,7 +63,7 @@ bench-verifiers: $(STAMP)  ## our answer checker beside math-verify and TRL's
 	$(BIN)/python -m benchmarks.verifiers $(ARGS)
 
 test: $(STAMP)  ## the tests, offline, in under five minutes on two cores
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-slow: $(STAMP)  ## the slower checks too
 	$(BIN)/python -m pytest -m "slow or not slow" --timeout 1200 $(ARGS)

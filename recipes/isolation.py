@@ -7,6 +7,7 @@ and reads its last word from outcome.json. The stage ends when the pipeline does
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -175,43 +176,79 @@ def _try_lock(descriptor: int) -> bool:
 # --- a stage in a process of its own ----------------------------------------------------------------------------------
 
 
-def run_isolated(request: dict[str, Any], ranks: Ranks, lock: int | None) -> dict[str, Any]:
-    """Run a stage in a fresh process and wait for it; the outcome as of recipes.stage.run_stage, with "signal" when one
-    was passed on to it. A rank that fails elsewhere ends this one."""
-    folder = Path(request["folder"])
-    told = folder / outcome_name(request["rank"])
-    told.unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", "from recipes.isolation import run_requested; run_requested()"],
-        env=_stage_environment(request.get("port")),
-        stdin=subprocess.PIPE,
-        pass_fds=() if lock is None else (lock,),
-        # A group of its own: Ctrl-C in the terminal reaches the pipeline alone, which passes it on, once.
-        process_group=0 if os.name == "posix" else None,
-    )
-    assert process.stdin is not None
-    elsewhere = None
-    with passing_on(process) as passed:
-        try:
-            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status says so
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
-            while process.poll() is None and elsewhere is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-                elsewhere = ranks.failure()
-        finally:
-            if process.poll() is None:
-                _kill_group(process)
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-    if elsewhere is not None:
-        outcome: dict[str, Any] = {"status": "failed", "error": elsewhere}
-    else:
-        outcome = _outcome_of(told, process.returncode, bool(passed))
-    if request["rank"] > 0:
-        told.unlink(missing_ok=True)
-    return outcome | ({"signal": passed[-1]} if passed else {})
+class StageProcess:
+    """A stage in a fresh process, which this starts.
+
+    lock: a descriptor that the process keeps open, so that the folder stays locked until it is gone. cores: those it
+    may use, None for all of ours. named: its output is read and passed on line by line, with its name in front, where
+    several stages talk at once.
+    """
+
+    def __init__(
+        self, request: dict[str, Any], lock: int | None = None, cores: set[int] | None = None, named: bool = False
+    ):
+        self.rank: int = request["rank"]
+        self.told = Path(request["folder"]) / outcome_name(self.rank)
+        self.told.unlink(missing_ok=True)
+        self.elsewhere: str | None = None
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from recipes.isolation import run_requested; run_requested()"],
+            env=_stage_environment(request.get("port")),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if named else None,
+            stderr=subprocess.STDOUT if named else None,
+            pass_fds=() if lock is None else (lock,),
+            # A group of its own: Ctrl-C in the terminal reaches the pipeline alone, which passes it on, once.
+            process_group=0 if os.name == "posix" else None,
+        )
+        if cores and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self.process.pid, cores)  # what it starts inherits them
+        self.reader = None
+        if named:
+            self.reader = threading.Thread(target=self._pass_on, args=(request["name"],), daemon=True)
+            self.reader.start()
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status says so
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def _pass_on(self, name: str) -> None:
+        assert self.process.stdout is not None
+        for line in io.TextIOWrapper(self.process.stdout, errors="replace"):  # it also ends a line at a lone \r
+            if line.strip():
+                print(f"{name}: {line.rstrip()}", flush=True)
+
+    def ended(self, ranks: Ranks) -> bool:
+        """Whether it is over, here or because its rank failed elsewhere, which ends it here too."""
+        if self.process.poll() is None and self.elsewhere is None:
+            self.elsewhere = ranks.failure()
+        return self.process.poll() is not None or self.elsewhere is not None
+
+    def close(self) -> None:
+        """End whatever still runs of it."""
+        if self.process.poll() is None:
+            _kill_group(self.process)
+        if self.reader is not None:
+            self.reader.join(1.0)  # a process that it left behind may hold the pipe open
+        with contextlib.suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+
+    def outcome(self, asked_to_stop: bool) -> dict[str, Any]:
+        """How it ended, as of run_stage. It is over."""
+        self.close()
+        if self.elsewhere is not None:
+            found: dict[str, Any] = {"status": "failed", "error": self.elsewhere}
+        else:
+            found = _outcome_of(self.told, self.process.returncode, asked_to_stop)
+        if self.rank > 0:
+            self.told.unlink(missing_ok=True)
+        return found
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
 
 
 def _stage_environment(port: int | None) -> dict[str, str]:
@@ -236,28 +273,50 @@ def _outcome_of(path: Path, status: int, asked_to_stop: bool) -> dict[str, Any]:
     return {"status": "failed", "error": said}
 
 
-@contextlib.contextmanager
-def passing_on(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM go to the stage, which ends with a checkpoint; a third one ends it at once."""
-    passed: list[int] = []
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, obeyed between two stages or by those that run."""
 
-    def forward(number: int, frame: object) -> None:
-        passed.append(number)
-        with contextlib.suppress(ProcessLookupError):
-            if len(passed) < 3:
-                process.send_signal(number)
-            else:
-                _kill_group(process)
+    def __init__(self, message: str, number: int = signal.SIGINT):
+        super().__init__(message)
+        self.number = number
 
-    if threading.current_thread() is not threading.main_thread():
-        yield passed
-        return
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield passed
-    finally:
-        for number, handler in before.items():
+
+class Signals:
+    """Ctrl-C and SIGTERM go to the stages that run, which end with a checkpoint; a third one ends them at once. While
+    none runs they raise Stopped. As a context manager, it also ends what still runs when an error passes through."""
+
+    def __init__(self) -> None:
+        self.passed: list[int] = []
+        self.running: list[StageProcess] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            numbers = (signal.SIGINT, signal.SIGTERM)
+            self._before = {number: signal.signal(number, self._forward) for number in numbers}
+        return self
+
+    def reach(self, stage: StageProcess) -> None:
+        """From now on a signal goes to this one too; so does one that came while it started."""
+        self.running.append(stage)
+        if self.passed:
+            stage.send(self.passed[-1])
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+        for stage in self.running:
+            stage.close()
+
+    def _forward(self, number: int, frame: object) -> None:
+        self.passed.append(number)
+        if not self.running:
+            raise Stopped("stopped between two stages; the same command (without --from) goes on", number)
+        for stage in self.running:
+            if len(self.passed) < 3:
+                stage.send(number)
+            else:
+                _kill_group(stage.process)
 
 
 def _kill_group(process: subprocess.Popen) -> None:

@@ -28,7 +28,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recipes.graph import Snapshot, Stage, in_order, near, shown
-from recipes.isolation import OUTCOME, Ranks, free_port, locked, request_of, run_isolated, run_stage
+from recipes.isolation import (
+    OUTCOME,
+    POLL_SECONDS,
+    Ranks,
+    Signals,
+    StageProcess,
+    Stopped,
+    free_port,
+    locked,
+    request_of,
+    run_stage,
+)
 from recipes.manifest import (
     MANIFEST,
     HashCache,
@@ -72,15 +83,7 @@ __all__ = [
 
 SUMMARY = "pipeline.json"
 ENTRY_KEYS = ("name", "title", "recipe", "inputs", "files", "settings", "outputs", "code_version")
-TOP_KEYS = ("output_dir", "seed", "isolate", "title", "stages", "more_stages")
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, obeyed between two stages or by the running one."""
-
-    def __init__(self, message: str, number: int = signal.SIGINT):
-        super().__init__(message)
-        self.number = number
+TOP_KEYS = ("output_dir", "seed", "isolate", "jobs", "title", "stages", "more_stages")
 
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
@@ -97,9 +100,48 @@ class Step:
     """What the stage's folder holds is kept aside first."""
 
 
+@dataclass
+class Running:
+    """A stage that has begun and not ended."""
+
+    stage: Stage
+    label: str
+    manifest: Manifest
+    snapshot: Snapshot
+    share: int
+    """Which share of the cores it has."""
+    process: StageProcess = None  # type: ignore[assignment]  # until it starts
+    since: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
+    """What it took, where it had ended before this call."""
+
+
+def next_ready(waiting: Sequence[Stage], running: Sequence[Running]) -> Stage | None:
+    """The first that waits for none of the others."""
+    open_names = {stage.name for stage in waiting} | {begun.stage.name for begun in running}
+    return next((stage for stage in waiting if not open_names & set(stage.needs)), None)
+
+
+def _free_share(running: Sequence[Running]) -> int:
+    return min(set(range(len(running) + 1)) - {begun.share for begun in running})
+
+
+def share_of_cores(number: int, jobs: int) -> set[int] | None:
+    """The cores of share `number` of `jobs` of one size; None, which is all, without sharing or where no system call
+    gives a process its cores."""
+    if jobs == 1 or not hasattr(os, "sched_getaffinity"):
+        return None
+    cores = sorted(os.sched_getaffinity(0))
+    size = max(1, len(cores) // jobs)
+    return {cores[(number * size + i) % len(cores)] for i in range(size)}
+
+
 class Pipeline:
     """Stages and the folder where they live, a folder each.
 
+    jobs: how many stages may run side by side, once all that they need has finished; each gets its share of the cores,
+    the same whichever runs beside it, so that no number depends on that. Under a launcher, or without isolate, they run
+    one after another.
     isolate: every stage in a fresh process. Its memory, compiled code, and the process-wide settings of accelerate and
     torch end with it; a crash or the kernel's out-of-memory killer ends a stage and not the pipeline; and a stage that
     is resumed starts as it would have without the kill. It costs the start of the libraries, seconds a stage.
@@ -112,12 +154,16 @@ class Pipeline:
         *,
         seed: int = 0,
         isolate: bool = True,
+        jobs: int = 1,
         title: str = "",
         command: str = "python -m recipes.pipeline --config …",
     ):
+        if jobs < 1:
+            raise PipelineError(f"jobs, the number of stages side by side, must be 1 or more, got {jobs}")
         self.stages = in_order(stages)
         self.by_name = {stage.name: stage for stage in self.stages}
         self.folder, self.seed, self.isolate, self.title = Path(folder), seed, isolate, title
+        self.jobs = jobs
         self.command = command
         self.hashes = HashCache(self.folder / "hashes.json")
         self._checked: set[str] = set()
@@ -329,18 +375,33 @@ class Pipeline:
             # All of them at once: should this call be killed, the next one, without --from, still runs them anew.
             for name in chosen:
                 self._set_aside(name)
-        for number, stage in enumerate(self.stages, 1):
-            label = f"stage {number} of {len(self.stages)}, {stage.name}"
+        for stage in self.stages:
             if stage.name not in chosen:
                 self._warn_if_stale(stage, chosen)
-                continue
-            step = self._decide(stage)
-            self._say(f"{label}: {step.action}{f' ({step.why})' if step.why else ''}")
-            self._warn_of_edits(stage, step)
-            if step.action != "done":
-                self._run_step(step, ranks, lock, label)
-            self.write_summary()
-            self.hashes.save()
+        waiting = [stage for stage in self.stages if stage.name in chosen]
+        running: list[Running] = []
+        problem: StageError | PipelineError | Stopped | None = None
+        with Signals() as signals:
+            while running or (waiting and problem is None):
+                try:
+                    may_start = problem is None and not signals.passed and len(running) < self._side_by_side(ranks)
+                    if may_start and (ready := next_ready(waiting, running)) is not None:
+                        waiting.remove(ready)
+                        if (begun := self._start(ready, ranks, lock, signals, _free_share(running))) is not None:
+                            running.append(begun)
+                    elif (ended := next((item for item in running if item.process.ended(ranks)), None)) is not None:
+                        running.remove(ended)
+                        signals.running.remove(ended.process)
+                        self._finish(ended, ranks.together(ended.process.outcome(bool(signals.passed))), signals)
+                    else:
+                        time.sleep(POLL_SECONDS)
+                except (StageError, PipelineError, Stopped) as error:
+                    problem = problem or error
+                    if running:
+                        names = ", ".join(item.stage.name for item in running)
+                        self._say(f"{str(error).splitlines()[0]}; {names} still runs, and is waited for")
+        if problem is not None:
+            raise problem
 
     def _warn_if_stale(self, stage: Stage, chosen: set[str]) -> None:
         """An earlier stage that is taken as it is although it would run again."""
@@ -358,26 +419,57 @@ class Pipeline:
                     f"warning: {stage.name}/{output} is not what the stage wrote; stages behind it take it as it is now"
                 )
 
-    def _run_step(self, step: Step, ranks: Ranks, lock: int | None, label: str) -> None:
-        stage, folder = step.stage, self.folder_of(step.stage.name)
+    def _start(self, stage: Stage, ranks: Ranks, lock: int | None, signals: Signals, share: int) -> Running | None:
+        """Begin a stage; None for one that is done, or that was run here and now."""
+        label = f"stage {self.stages.index(stage) + 1} of {len(self.stages)}, {stage.name}"
+        step = self._decide(stage)
+        self._say(f"{label}: {step.action}{f' ({step.why})' if step.why else ''}")
+        self._warn_of_edits(stage, step)
+        if step.action == "done":
+            self._tell()
+            return None
         if step.anew:
             self._set_aside(stage.name)
+        folder = self.folder_of(stage.name)
         folder.mkdir(parents=True, exist_ok=True)
         snapshot = self.snapshot(stage)
         manifest = Manifest.read(folder) if step.action == "resume" else None
         outcome = self._left_behind(folder) if manifest is not None and manifest.status == "running" else None
         manifest = self._begin(stage, snapshot, manifest, ranks, again=outcome is None)
+        begun = Running(stage, label, manifest, snapshot, share)
         if outcome is not None:
             self._say(f"{label}: it had ended before the kill; its manifest is completed")
-            self._complete(stage, manifest, outcome, float(outcome.get("seconds", 0.0)))
-        else:
-            context = self._context(stage, resume=step.action == "resume")
-            outcome, seconds = self._call(stage, context, ranks, lock)
-            self._complete(stage, manifest, outcome, seconds)
-        if manifest.status == "finished":
-            self._say(f"{label}: finished in {_clock(manifest.seconds)}")
-            self._warn_of_changes_meanwhile(stage, snapshot)
-        self._end(stage, manifest, outcome)
+            begun.seconds = float(outcome.get("seconds", 0.0))
+            self._finish(begun, outcome, signals)
+            return None
+        context = self._context(stage, resume=step.action == "resume")
+        if not self.isolate:
+            self._finish(begun, run_stage(stage.run, context), signals)
+            return None
+        port = free_port() if ranks.size > 1 else None
+        request = request_of(dotted_path(stage.run), context) | {"processes": ranks.size, "port": port}
+        ranks.publish(request)
+        jobs = self._side_by_side(ranks)
+        begun.process = StageProcess(request, lock, share_of_cores(share, jobs), named=jobs > 1)
+        signals.reach(begun.process)
+        return begun
+
+    def _side_by_side(self, ranks: Ranks) -> int:
+        return self.jobs if self.isolate and ranks.size == 1 else 1
+
+    def _finish(self, begun: Running, outcome: dict[str, Any], signals: Signals) -> None:
+        """The end of a stage, told and written; raises what it means for the pipeline."""
+        seconds = time.monotonic() - begun.since if begun.seconds is None else begun.seconds
+        self._complete(begun.stage, begun.manifest, outcome, seconds)
+        if begun.manifest.status == "finished":
+            self._say(f"{begun.label}: finished in {_clock(begun.manifest.seconds)}")
+            self._warn_of_changes_meanwhile(begun.stage, begun.snapshot)
+        self._end(begun.stage, begun.manifest, signals.passed[-1] if signals.passed else None)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.write_summary()
+        self.hashes.save()
 
     def _begin(
         self, stage: Stage, snapshot: Snapshot, manifest: Manifest | None, ranks: Ranks, again: bool
@@ -417,19 +509,6 @@ class Pipeline:
             name=stage.name, title=stage.title, folder=self.folder_of(stage.name), settings=stage.settings,
             inputs=inputs, files=self.files_of(stage), seed=self.seed_of(stage), resume=resume,
         )  # fmt: skip
-
-    def _call(
-        self, stage: Stage, context: StageContext, ranks: Ranks, lock: int | None
-    ) -> tuple[dict[str, Any], float]:
-        began = time.monotonic()
-        if not self.isolate:
-            outcome = run_stage(stage.run, context)
-        else:
-            port = free_port() if ranks.size > 1 else None
-            request = request_of(dotted_path(stage.run), context) | {"processes": ranks.size, "port": port}
-            ranks.publish(request)
-            outcome = ranks.together(run_isolated(request, ranks, lock))
-        return outcome, time.monotonic() - began
 
     def _left_behind(self, folder: Path) -> dict[str, Any] | None:
         """What the stage's function said at its end, where a kill came between that and its manifest. With several
@@ -492,9 +571,8 @@ class Pipeline:
         if manifest is not None and (changes := self.snapshot(stage).changes_since(manifest)):
             self._say(f"warning: changed while {stage.name} ran, so the next call runs it again: {'; '.join(changes)}")
 
-    def _end(self, stage: Stage, manifest: Manifest, outcome: dict[str, Any]) -> None:
-        """Raises what the stage's end means for the pipeline."""
-        stopped = outcome.get("signal")
+    def _end(self, stage: Stage, manifest: Manifest, stopped: int | None) -> None:
+        """Raises what the stage's end means for the pipeline. stopped: the signal that it was passed, if any."""
         if manifest.status == "interrupted":
             raise Stopped(
                 f"stopped in stage {stage.name!r}; the same command (without --from) goes on from there",
@@ -532,7 +610,12 @@ class Pipeline:
                 if request["end"]:
                     raise SystemExit(request["end"])
                 return
-            ranks.together(run_isolated(request | {"rank": ranks.rank}, ranks, None))
+            with Signals() as signals:
+                process = StageProcess(request | {"rank": ranks.rank})
+                signals.reach(process)
+                while not process.ended(ranks):
+                    time.sleep(POLL_SECONDS)
+                ranks.together(process.outcome(bool(signals.passed)))
 
     def _say(self, message: str) -> None:
         print(message, flush=True)
@@ -542,7 +625,8 @@ class Pipeline:
     def write_summary(self) -> None:
         """pipeline.json: a line a stage, and where each of them stands."""
         content: dict[str, Any] = {
-            "title": self.title, "seed": self.seed, "updated": now(), "isolate": self.isolate, "stages": [],
+            "title": self.title, "seed": self.seed, "updated": now(), "isolate": self.isolate, "jobs": self.jobs,
+            "stages": [],
         }  # fmt: skip
         for stage in self.stages:
             manifest = self.manifest(stage.name) or Manifest(stage=stage.name, status="waiting")
@@ -638,15 +722,16 @@ def load_pipeline(
     top: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Pipeline:
-    """The pipeline that a YAML file declares. top: output_dir, seed, isolate, title over the file's; overrides: stage
-    -> dotted setting -> value. Raises PipelineError and RecipeError, which say where and what to change."""
+    """The pipeline that a YAML file declares. top: output_dir, seed, isolate, jobs and title over the file's;
+    overrides: stage -> dotted setting -> value. Raises PipelineError and RecipeError, which say where and what to
+    change."""
     from recipes.parser import load_yaml
 
     content = load_yaml(path)
     changed = {key: content.pop(key) for key in list(content) if isinstance(key, str) and "." in key}
     _known(content, TOP_KEYS, str(path))
     content = content | dict(top or {})
-    for key, kind in (("output_dir", str), ("seed", int), ("isolate", bool), ("title", str)):
+    for key, kind in (("output_dir", str), ("seed", int), ("isolate", bool), ("jobs", int), ("title", str)):
         if key in content and (not isinstance(content[key], kind) or (kind is int and isinstance(content[key], bool))):
             raise PipelineError(f"{path}: {key} expects {kind.__name__}, got {content[key]!r}")
     if "output_dir" not in content:
@@ -668,7 +753,8 @@ def load_pipeline(
         _set(by_name[name].settings, key, value, name)
     return Pipeline(
         stages, content["output_dir"], seed=content.get("seed", 0), isolate=content.get("isolate", True),
-        title=content.get("title", ""), command=f"python -m recipes.pipeline --config {path}",
+        jobs=content.get("jobs", 1), title=content.get("title", ""),
+        command=f"python -m recipes.pipeline --config {path}",
     )  # fmt: skip
 
 
@@ -736,14 +822,17 @@ def parse_call(argv: Sequence[str]) -> Call:
     parser.add_argument("--from", dest="start", metavar="STAGE", help="run this stage and all that need it anew")
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="STAGE", help="run no other stage")
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="show what would run, and why")
-    for name, what in (("output_dir", "folder"), ("seed", "number"), ("isolate", "true or false"), ("title", "text")):
+    kinds = {"output_dir": "folder", "seed": "number", "isolate": "true or false", "jobs": "number", "title": "text"}
+    for name, what in kinds.items():
         parser.add_argument(f"--{name}", metavar=what.upper(), help=f"{name} over the file's")
     known, rest = parser.parse_known_args(list(argv))
     only = [name for name in known.only if "=" not in name]  # `--only a b.k=8`: the setting is none of its names
     rest = [item for item in known.only if "=" in item] + rest
     texts = {name: getattr(known, name) for name in ("output_dir", "title") if getattr(known, name) is not None}
     top = texts | {
-        name: read_value(getattr(known, name)) for name in ("seed", "isolate") if getattr(known, name) is not None
+        name: read_value(getattr(known, name))
+        for name in ("seed", "isolate", "jobs")
+        if getattr(known, name) is not None
     }
     call = Call(known.config, known.start, only, known.dry_run, top)
     while rest:
@@ -751,7 +840,7 @@ def parse_call(argv: Sequence[str]) -> Call:
         name, equals, value = item.partition("=")
         stage, dot, key = name.removeprefix("--").partition(".")
         if not dot or not key or not (equals or item.startswith("--")):
-            flags = ("config", "from", "only", "dry-run", "output_dir", "seed", "isolate", "title")
+            flags = ("config", "from", "only", "dry-run", "output_dir", "seed", "isolate", "jobs", "title")
             raise PipelineError(
                 f"{item!r} is no flag and no setting of a stage, which is written stage.key=value{near(stage, flags)}"
             )

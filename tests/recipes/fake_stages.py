@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from recipes.pipeline import Pipeline, Stage, StageContext, StageResult, Stopped, declare
@@ -154,6 +155,32 @@ def sleeps(context: StageContext) -> StageResult:
     Path(os.environ["FAKE_BLOCKED"]).write_text("ready")
     time.sleep(120)
     return StageResult()
+
+
+def meets(context: StageContext) -> StageResult:
+    """It ends once the stages of its setting `others` have begun too: never, if they do not run beside it."""
+    log(f"{context.name} came")
+    print(f"hello from {context.name}")
+    wanted = {f"{name} came" for name in context.settings["others"]}
+    _until(lambda: wanted <= set(Path(os.environ["FAKE_LOG"]).read_text().splitlines()))
+    wrote(context, "met")
+    return StageResult(metrics={"first core": min(os.sched_getaffinity(0)), "cores": len(os.sched_getaffinity(0))})
+
+
+def outlives(context: StageContext) -> StageResult:
+    """It ends once the stage of its setting `other` has failed."""
+    log(f"{context.name} came")
+    manifest = context.folder.parent / context.settings["other"] / "manifest.json"
+    _until(lambda: manifest.exists() and json.loads(manifest.read_text())["status"] == "failed")
+    wrote(context, "outlived")
+    return StageResult()
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def together(context: StageContext) -> StageResult:

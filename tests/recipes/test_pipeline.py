@@ -923,6 +923,84 @@ def test_a_stage_that_finishes_all_the_same_is_finished(tmp_path):
     assert folders(tmp_path / "run") == ["alone"]
 
 
+# --- stages side by side ----------------------------------------------------------------------------------------------
+
+
+def test_stages_run_side_by_side_each_on_its_share_of_the_cores(tmp_path, calls, capfd):
+    names = ["a", "b", "c", "d"]
+    stages = [
+        Stage(name=name, run=fake_stages.meets, settings={"others": pair}, inputs=inputs)
+        for name, pair, inputs in zip(names, ("ab", "ab", "cd", "cd"), ([], [], ["a"], []))
+    ]
+    Pipeline(stages, tmp_path / "run", jobs=2).run()
+    found = {name: Manifest.read(tmp_path / "run" / name).metrics for name in names}
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(1, len(cores) // 2)
+    assert {metrics["cores"] for metrics in found.values()} == {share}
+    starts = {cores[0], cores[share % len(cores)]}
+    assert {found["a"]["first core"], found["b"]["first core"]} == starts
+    assert {found["c"]["first core"], found["d"]["first core"]} == starts
+    assert "a: hello from a\n" in capfd.readouterr().out
+    assert json.loads((tmp_path / "run/pipeline.json").read_text())["jobs"] == 2
+
+
+def test_a_failure_lets_the_stage_beside_it_finish_and_begins_no_other(tmp_path, calls, capsys):
+    stages = [
+        Stage(name="bad", run=fake_stages.fails),
+        Stage(name="good", run=fake_stages.outlives, settings={"other": "bad"}),
+        Stage(name="later", run=fake_stages.copy),
+    ]
+    with pytest.raises(StageError, match="stage 'bad' failed"):
+        Pipeline(stages, tmp_path / "run", jobs=2).run()
+    assert Manifest.read(tmp_path / "run/good").status == "finished"
+    assert folders(tmp_path / "run") == ["bad", "good"]
+    assert "good still runs, and is waited for" in capsys.readouterr().out
+
+
+def test_a_signal_reaches_all_stages_side_by_side(tmp_path):
+    stages = [entry(name, "stops_when_asked") for name in "ab"] + [entry("c")]
+    process = launch(tmp_path, written(tmp_path, *stages, jobs=2))
+    for name in "ab":
+        while Manifest.read(tmp_path / "run" / name) is None:
+            time.sleep(0.02)
+    wait_for(tmp_path / "blocked", process)
+    time.sleep(1)  # until the other one listens; a signal before ends it all the same
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert {name: Manifest.read(tmp_path / "run" / name).status for name in "ab"} == dict.fromkeys("ab", "interrupted")
+    assert not (tmp_path / "run/c").exists()
+
+
+def test_a_kill_of_two_stages_loses_neither(tmp_path, calls):
+    path = written(
+        tmp_path, entry("a", "meets", settings={"others": ["a", "never"]}),
+        entry("b", "meets", settings={"others": ["b", "never"]}), jobs=2,
+    )  # fmt: skip
+    process = launch(tmp_path, path)
+    seen = []
+    while len(seen) < 2:
+        assert process.poll() is None
+        seen += calls()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    pipeline = load_pipeline(path)
+    with locked(tmp_path / "run"):  # once the two are gone
+        assert [step.action for step in pipeline.plan()] == ["resume", "resume"]
+
+
+@pytest.mark.parametrize("jobs", [0, -1])
+def test_a_number_of_jobs_that_cannot_be_is_said(tmp_path, jobs):
+    with pytest.raises(PipelineError, match=f"jobs, .* must be 1 or more, got {jobs}"):
+        load_pipeline(written(tmp_path, entry("a"), jobs=jobs))
+
+
+def test_without_processes_of_their_own_stages_run_one_after_another(tmp_path, calls):
+    Pipeline([stage("a"), stage("b")], tmp_path / "run", isolate=False, jobs=2).run()
+    assert calls() == ["a", "b"]
+
+
 # --- several ranks ----------------------------------------------------------------------------------------------------
 
 

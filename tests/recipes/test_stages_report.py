@@ -123,6 +123,12 @@ def rl_lines() -> list[dict]:
     return lines
 
 
+def attempts(index: int) -> list[dict]:
+    """Every other stage was killed once."""
+    whole = {"started": f"2026-03-01T10:{index:02d}:00+00:00", "seconds": 61.5 + 100 * index, "status": "finished"}
+    return [{"started": "2026-03-01T09:00:00+00:00", "seconds": None, "status": "running"}] * (index % 2) + [whole]
+
+
 def write_pipeline(folder: Path, problems: int = 60) -> Path:
     for index, entry in enumerate(entries()):
         name, here = entry["name"], folder / entry["name"]
@@ -141,7 +147,7 @@ def write_pipeline(folder: Path, problems: int = 60) -> Path:
             "stage": name, "title": entry["title"], "status": "finished", "seconds": 61.5 + 100 * index,
             "inputs": reads, "outputs": outputs,
             "config": {"model_name_or_path": entry["model"]} if entry["model"] else {},
-            "started": f"2026-03-01T10:{index:02d}:00", "attempts": [{}] * (1 + index % 2), "commit": "5f3c9a1e2b7d",
+            "started": f"2026-03-01T10:{index:02d}:00", "attempts": attempts(index), "commit": "5f3c9a1e2b7d",
             "metrics": {"reward": 1.25}, "machine": {"cores": 2, "gpus": [], "versions": {"torch": "2.13.0"}},
         }  # fmt: skip
         if entry["output"] == "dataset":
@@ -633,7 +639,9 @@ def test_time_per_stage_comes_from_the_manifests(page):
     for index, entry in enumerate(entries()):
         minutes, seconds = divmod(round(61.5 + 100 * index), 60)
         assert re.search(rf"{entry['name']} .*?{minutes} min {seconds:02d} s", part)
-    assert "3 h 10 min in all" in part  # 15 * 61.5 + 100 * (0 + … + 14) seconds
+    # 15 * 61.5 + 100 * (0 + … + 14) seconds; the last one of 1,461.5 began at 10:14
+    assert "3 h 10 min in all, 38 min 22 s by the clock because stages ran side by side" in part
+    assert "in all 38 min 22 s" in page.text.split("Time per stage")[0]
     assert "torch 2.13.0" in part
 
 

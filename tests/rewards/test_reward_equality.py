@@ -401,10 +401,10 @@ NESTED = [
 @pytest.mark.parametrize("answer", NESTED, ids=lambda text: text[:20])
 def test_monsters_cost_nothing(answer):
     for gold in ("42", r"\sqrt{2}", "x+1", "(1,2)", r"\{1,2\}", "[1,2]", r"\ln 2"):
-        start = time.process_time()
+        start = time.thread_time()
         found = judge(gold=gold, answer=answer)
         assert isinstance(found, Question) or found.reward == 0.0
-        assert time.process_time() - start < 0.5
+        assert time.thread_time() - start < 2  # 0.04 s on an idle core; what explodes takes minutes
 
 
 @SETTINGS
