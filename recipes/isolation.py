@@ -35,6 +35,8 @@ except ImportError:  # Windows
 OUTCOME = "outcome.json"
 """What a stage's function said at its end, until the manifest has it."""
 POLL_SECONDS = 0.1
+BAR_SECONDS = 10.0
+"""How often a progress bar becomes a line."""
 GRACE_SECONDS = 10.0
 """How long ranks wait for each other, and for a lock, once something has gone wrong."""
 
@@ -113,6 +115,8 @@ def run_requested() -> None:
     """
     request = json.loads(sys.stdin.buffer.readline())
     _end_with_the_pipeline()
+    if request.get("cores"):  # torch is not loaded yet; what this process starts inherits them
+        os.sched_setaffinity(0, request["cores"])
     outcome = run_stage(request["recipe"], context_of(request))
     if outcome["traceback"] and os.environ.get("R1LAB_DEBUG"):
         print(outcome["traceback"], file=sys.stderr, flush=True)
@@ -176,17 +180,22 @@ def _try_lock(descriptor: int) -> bool:
 # --- a stage in a process of its own ----------------------------------------------------------------------------------
 
 
+def say(message: str) -> None:
+    """A line in one piece. Who listened may be gone, or not know a letter; neither is a reason to stop."""
+    with contextlib.suppress(OSError, ValueError):
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(f"{message}\n".encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+
+
 class StageProcess:
     """A stage in a fresh process, which this starts.
 
-    lock: a descriptor that the process keeps open, so that the folder stays locked until it is gone. cores: those it
-    may use, None for all of ours. named: its output is read and passed on line by line, with its name in front, where
-    several stages talk at once.
+    lock: a descriptor that the process keeps open, so that the folder stays locked until it is gone. named: its output
+    is read and passed on line by line, with its name in front, where several stages talk at once.
     """
 
-    def __init__(
-        self, request: dict[str, Any], lock: int | None = None, cores: set[int] | None = None, named: bool = False
-    ):
+    def __init__(self, request: dict[str, Any], lock: int | None = None, named: bool = False):
         self.rank: int = request["rank"]
         self.told = Path(request["folder"]) / outcome_name(self.rank)
         self.told.unlink(missing_ok=True)
@@ -201,9 +210,6 @@ class StageProcess:
             # A group of its own: Ctrl-C in the terminal reaches the pipeline alone, which passes it on, once.
             process_group=0 if os.name == "posix" else None,
         )
-        if cores and hasattr(os, "sched_setaffinity"):
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(self.process.pid, cores)  # what it starts inherits them
         self.reader = None
         if named:
             self.reader = threading.Thread(target=self._pass_on, args=(request["name"],), daemon=True)
@@ -215,9 +221,14 @@ class StageProcess:
 
     def _pass_on(self, name: str) -> None:
         assert self.process.stdout is not None
-        for line in io.TextIOWrapper(self.process.stdout, errors="replace"):  # it also ends a line at a lone \r
+        last_bar = float("-inf")
+        for line in io.TextIOWrapper(self.process.stdout, encoding="utf-8", errors="backslashreplace", newline=""):
+            if line.endswith("\r"):  # a progress bar, which draws itself anew many times a second
+                if time.monotonic() - last_bar < BAR_SECONDS:
+                    continue
+                last_bar = time.monotonic()
             if line.strip():
-                print(f"{name}: {line.rstrip()}", flush=True)
+                say(f"{name}: {line.rstrip()}")
 
     def ended(self, ranks: Ranks) -> bool:
         """Whether it is over, here or because its rank failed elsewhere, which ends it here too."""
@@ -247,8 +258,12 @@ class StageProcess:
         return found
 
     def send(self, number: int) -> None:
+        """A signal; SIGKILL goes to all that the stage started."""
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+            if number == signal.SIGKILL and os.name == "posix":
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
 
 
 def _stage_environment(port: int | None) -> dict[str, str]:
@@ -273,6 +288,9 @@ def _outcome_of(path: Path, status: int, asked_to_stop: bool) -> dict[str, Any]:
     return {"status": "failed", "error": said}
 
 
+STOPPED_BETWEEN = "stopped between two stages; the same command (without --from) goes on"
+
+
 class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, obeyed between two stages or by those that run."""
 
@@ -282,8 +300,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """Ctrl-C and SIGTERM go to the stages that run, which end with a checkpoint; a third one ends them at once. While
-    none runs they raise Stopped. As a context manager, it also ends what still runs when an error passes through."""
+    """Ctrl-C and SIGTERM go to the stages that run, which end with a checkpoint; a third one ends them at once. The
+    pipeline looks at `passed` between two stages; where none runs, a second signal does not wait for that.
+
+    As a context manager, it also ends what still runs when an error passes through.
+    """
 
     def __init__(self) -> None:
         self.passed: list[int] = []
@@ -310,13 +331,10 @@ class Signals:
 
     def _forward(self, number: int, frame: object) -> None:
         self.passed.append(number)
-        if not self.running:
-            raise Stopped("stopped between two stages; the same command (without --from) goes on", number)
+        if not self.running and len(self.passed) > 1:
+            raise Stopped(STOPPED_BETWEEN, number)
         for stage in self.running:
-            if len(self.passed) < 3:
-                stage.send(number)
-            else:
-                _kill_group(stage.process)
+            stage.send(number if len(self.passed) < 3 else signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen) -> None:

@@ -285,7 +285,7 @@ def _version(name: str) -> str | None:
 
 
 def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 # --- the manifest -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from html import escape
@@ -461,7 +462,7 @@ def document(title: str, header: str, main: str, css: str = "") -> str:
 
 def write_page(path: Path, html: str) -> Path:
     """Replaced in one step. Model text may hold half a surrogate pair, which becomes a question mark."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(html.encode("utf-8", errors="replace"))
     partial.replace(path)
     return path

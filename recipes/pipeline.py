@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,7 @@ from recipes.graph import Snapshot, Stage, in_order, near, shown
 from recipes.isolation import (
     OUTCOME,
     POLL_SECONDS,
+    STOPPED_BETWEEN,
     Ranks,
     Signals,
     StageProcess,
@@ -39,6 +41,7 @@ from recipes.isolation import (
     locked,
     request_of,
     run_stage,
+    say,
 )
 from recipes.manifest import (
     MANIFEST,
@@ -101,39 +104,44 @@ class Step:
 
 
 @dataclass
-class Running:
+class Begun:
     """A stage that has begun and not ended."""
 
     stage: Stage
     label: str
     manifest: Manifest
     snapshot: Snapshot
-    share: int
+    share: int = 0
     """Which share of the cores it has."""
-    process: StageProcess = None  # type: ignore[assignment]  # until it starts
-    since: float = field(default_factory=time.monotonic)
-    seconds: float | None = None
-    """What it took, where it had ended before this call."""
+    since: float = field(default_factory=time.time)
 
 
-def next_ready(waiting: Sequence[Stage], running: Sequence[Running]) -> Stage | None:
+@dataclass
+class AtWork:
+    """What a call of `run` works with."""
+
+    ranks: Ranks
+    lock: int | None
+    jobs: int
+    signals: Signals | None
+    """None where stages run in this process, which then gets the signals itself."""
+    running: dict[StageProcess, Begun] = field(default_factory=dict)
+
+
+def next_ready(waiting: Sequence[Stage], running: Iterable[Begun]) -> Stage | None:
     """The first that waits for none of the others."""
     open_names = {stage.name for stage in waiting} | {begun.stage.name for begun in running}
     return next((stage for stage in waiting if not open_names & set(stage.needs)), None)
 
 
-def _free_share(running: Sequence[Running]) -> int:
-    return min(set(range(len(running) + 1)) - {begun.share for begun in running})
-
-
-def share_of_cores(number: int, jobs: int) -> set[int] | None:
-    """The cores of share `number` of `jobs` of one size; None, which is all, without sharing or where no system call
-    gives a process its cores."""
+def share_of_cores(number: int, jobs: int) -> list[int]:
+    """The cores of share `number` of `jobs` of one size; none, which is all, where nothing is shared or the system
+    cannot give a process its cores."""
     if jobs == 1 or not hasattr(os, "sched_getaffinity"):
-        return None
+        return []
     cores = sorted(os.sched_getaffinity(0))
     size = max(1, len(cores) // jobs)
-    return {cores[(number * size + i) % len(cores)] for i in range(size)}
+    return [cores[(number * size + i) % len(cores)] for i in range(size)]
 
 
 class Pipeline:
@@ -375,31 +383,31 @@ class Pipeline:
             # All of them at once: should this call be killed, the next one, without --from, still runs them anew.
             for name in chosen:
                 self._set_aside(name)
-        for stage in self.stages:
-            if stage.name not in chosen:
-                self._warn_if_stale(stage, chosen)
-        waiting = [stage for stage in self.stages if stage.name in chosen]
-        running: list[Running] = []
-        problem: StageError | PipelineError | Stopped | None = None
-        with Signals() as signals:
-            while running or (waiting and problem is None):
+        jobs = self.jobs if self.isolate and ranks.size == 1 else 1
+        waiting, problem = list(self.stages), None
+        with Signals() if self.isolate else contextlib.nullcontext() as signals:
+            work = AtWork(ranks, lock, jobs, signals)
+            while work.running or (waiting and problem is None):
                 try:
-                    may_start = problem is None and not signals.passed and len(running) < self._side_by_side(ranks)
-                    if may_start and (ready := next_ready(waiting, running)) is not None:
+                    may_start = problem is None and len(work.running) < jobs and not (signals and signals.passed)
+                    if may_start and (ready := next_ready(waiting, work.running.values())) is not None:
                         waiting.remove(ready)
-                        if (begun := self._start(ready, ranks, lock, signals, _free_share(running))) is not None:
-                            running.append(begun)
-                    elif (ended := next((item for item in running if item.process.ended(ranks)), None)) is not None:
-                        running.remove(ended)
-                        signals.running.remove(ended.process)
-                        self._finish(ended, ranks.together(ended.process.outcome(bool(signals.passed))), signals)
+                        if ready.name in chosen:
+                            self._start(ready, work)
+                        else:
+                            self._warn_if_stale(ready, chosen)
+                    elif (ended := next((one for one in work.running if one.ended(ranks)), None)) is not None:
+                        self._end_of(ended, work)
+                    elif signals and not work.running:
+                        raise Stopped(STOPPED_BETWEEN, signals.passed[-1])
                     else:
                         time.sleep(POLL_SECONDS)
-                except (StageError, PipelineError, Stopped) as error:
+                except (Exception, Stopped) as error:
+                    if problem is not None:
+                        self._say(f"error: {error}")
                     problem = problem or error
-                    if running:
-                        names = ", ".join(item.stage.name for item in running)
-                        self._say(f"{str(error).splitlines()[0]}; {names} still runs, and is waited for")
+                    if names := ", ".join(begun.stage.name for begun in work.running.values()):
+                        self._say(f"{_first_line(str(error))}; {names} still runs, and is waited for")
         if problem is not None:
             raise problem
 
@@ -419,15 +427,15 @@ class Pipeline:
                     f"warning: {stage.name}/{output} is not what the stage wrote; stages behind it take it as it is now"
                 )
 
-    def _start(self, stage: Stage, ranks: Ranks, lock: int | None, signals: Signals, share: int) -> Running | None:
-        """Begin a stage; None for one that is done, or that was run here and now."""
+    def _start(self, stage: Stage, work: AtWork) -> None:
+        """Begin a stage, which then is among those that run: unless it is done, or ends here and now."""
         label = f"stage {self.stages.index(stage) + 1} of {len(self.stages)}, {stage.name}"
         step = self._decide(stage)
         self._say(f"{label}: {step.action}{f' ({step.why})' if step.why else ''}")
         self._warn_of_edits(stage, step)
         if step.action == "done":
             self._tell()
-            return None
+            return
         if step.anew:
             self._set_aside(stage.name)
         folder = self.folder_of(stage.name)
@@ -435,36 +443,44 @@ class Pipeline:
         snapshot = self.snapshot(stage)
         manifest = Manifest.read(folder) if step.action == "resume" else None
         outcome = self._left_behind(folder) if manifest is not None and manifest.status == "running" else None
-        manifest = self._begin(stage, snapshot, manifest, ranks, again=outcome is None)
-        begun = Running(stage, label, manifest, snapshot, share)
+        share = min(set(range(work.jobs)) - {begun.share for begun in work.running.values()})
+        cores = share_of_cores(share, work.jobs)
+        manifest = self._begin(stage, snapshot, manifest, work.ranks, len(cores), again=outcome is None)
+        begun = Begun(stage, label, manifest, snapshot, share)
         if outcome is not None:
             self._say(f"{label}: it had ended before the kill; its manifest is completed")
-            begun.seconds = float(outcome.get("seconds", 0.0))
-            self._finish(begun, outcome, signals)
-            return None
+            self._finish(begun, outcome, float(outcome.get("seconds", 0.0)))
+            return
         context = self._context(stage, resume=step.action == "resume")
-        if not self.isolate:
-            self._finish(begun, run_stage(stage.run, context), signals)
-            return None
-        port = free_port() if ranks.size > 1 else None
-        request = request_of(dotted_path(stage.run), context) | {"processes": ranks.size, "port": port}
-        ranks.publish(request)
-        jobs = self._side_by_side(ranks)
-        begun.process = StageProcess(request, lock, share_of_cores(share, jobs), named=jobs > 1)
-        signals.reach(begun.process)
-        return begun
+        if work.signals is None:
+            outcome = run_stage(stage.run, context)
+            self._finish(begun, outcome, time.time() - begun.since)
+            return
+        port = free_port() if "MASTER_PORT" in os.environ else None
+        request = request_of(dotted_path(stage.run), context)
+        request |= {"processes": work.ranks.size, "port": port, "cores": cores}
+        work.ranks.publish(request)
+        process = StageProcess(request, work.lock, named=work.jobs > 1)
+        work.running[process] = begun
+        work.signals.reach(process)
 
-    def _side_by_side(self, ranks: Ranks) -> int:
-        return self.jobs if self.isolate and ranks.size == 1 else 1
+    def _end_of(self, process: StageProcess, work: AtWork) -> None:
+        assert work.signals is not None
+        outcome = work.ranks.together(process.outcome(bool(work.signals.passed)))
+        begun = work.running.pop(process)
+        work.signals.running.remove(process)
+        # By the stage's own clock: this process may have been busy with another one when it ended.
+        ended = outcome.get("ended")
+        seconds = (datetime.fromisoformat(ended).timestamp() if ended else time.time()) - begun.since
+        self._finish(begun, outcome, seconds, work.signals.passed[-1] if work.signals.passed else None)
 
-    def _finish(self, begun: Running, outcome: dict[str, Any], signals: Signals) -> None:
-        """The end of a stage, told and written; raises what it means for the pipeline."""
-        seconds = time.monotonic() - begun.since if begun.seconds is None else begun.seconds
+    def _finish(self, begun: Begun, outcome: dict[str, Any], seconds: float, stopped: int | None = None) -> None:
+        """The end of a stage, written and told; raises what it means for the pipeline."""
         self._complete(begun.stage, begun.manifest, outcome, seconds)
         if begun.manifest.status == "finished":
             self._say(f"{begun.label}: finished in {_clock(begun.manifest.seconds)}")
             self._warn_of_changes_meanwhile(begun.stage, begun.snapshot)
-        self._end(begun.stage, begun.manifest, signals.passed[-1] if signals.passed else None)
+        self._end(begun.stage, begun.manifest, stopped)
         self._tell()
 
     def _tell(self) -> None:
@@ -472,7 +488,7 @@ class Pipeline:
         self.hashes.save()
 
     def _begin(
-        self, stage: Stage, snapshot: Snapshot, manifest: Manifest | None, ranks: Ranks, again: bool
+        self, stage: Stage, snapshot: Snapshot, manifest: Manifest | None, ranks: Ranks, cores: int, again: bool
     ) -> Manifest:
         """The manifest of a stage that starts or goes on, on the disk before the stage does anything."""
         commit = checkout_commit()
@@ -485,7 +501,13 @@ class Pipeline:
         manifest.settings, manifest.config = snapshot.settings, plain(full_config(snapshot.settings))
         manifest.inputs = {name: self._told(found) for name, found in snapshot.inputs.items()}
         manifest.commit, manifest.dirty = commit.removesuffix("-dirty"), commit.endswith("-dirty")
-        manifest.machine, manifest.processes = machine(), ranks.size
+        here = machine() | ({"cores": cores} if cores else {})
+        if (before := manifest.machine.get("cores", here["cores"])) != here["cores"]:
+            self._say(
+                f"warning: {stage.name} began on {before} cores and goes on with {here['cores']}; sums in another "
+                "order change the last digits of its numbers"
+            )
+        manifest.machine, manifest.processes = here, ranks.size
         if again:
             manifest.attempts.append({"started": now(), "ended": None, "seconds": None, "status": "running"})
             (self.folder_of(stage.name) / OUTCOME).unlink(missing_ok=True)
@@ -615,10 +637,11 @@ class Pipeline:
                 signals.reach(process)
                 while not process.ended(ranks):
                     time.sleep(POLL_SECONDS)
-                ranks.together(process.outcome(bool(signals.passed)))
+                outcome = process.outcome(bool(signals.passed))
+            ranks.together(outcome)
 
     def _say(self, message: str) -> None:
-        print(message, flush=True)
+        say(message)
 
     # telling
 
@@ -858,17 +881,17 @@ def main(argv: Sequence[str]) -> None:
     if int(os.environ.get("RANK", 0)) > 0 and call.dry_run:
         return
     if call.dry_run:
-        print(pipeline.plan_table(call.start, call.only))
+        say(pipeline.plan_table(call.start, call.only))
         return
     try:
         manifests = pipeline.run(call.start, call.only)
     except (StageError, KeyboardInterrupt) as error:
-        print(f"\n{pipeline.summary()}\n")
+        say(f"\n{pipeline.summary()}\n")
         stopped = isinstance(error, KeyboardInterrupt)
         print(str(error) or "stopped" if stopped else f"error: {error}", file=sys.stderr)
         raise SystemExit(128 + getattr(error, "number", signal.SIGINT) if stopped else 1) from None
     if manifests:
-        print(f"\n{pipeline.summary()}\n{pipeline.folder / SUMMARY}")
+        say(f"\n{pipeline.summary()}\n{pipeline.folder / SUMMARY}")
 
 
 if __name__ == "__main__":

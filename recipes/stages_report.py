@@ -745,9 +745,12 @@ def write_report(folder: Path) -> list[dict[str, Any]]:
 
 @declare(outputs=(TABLE, PAGE), check=checks())
 def stage(context: StageContext) -> StageResult:
-    """The table of the measured stages that are its inputs, in their order, and the page; also beside pipeline.json."""
+    """The table of the measured stages that are its inputs, in their order, and the page; also beside pipeline.json.
+
+    Another table among the inputs says that this one is written after it."""
     context.parse()
-    cards = {context.inputs[role].name: read_card(context.input(role, CARD)) for role in context.inputs}
+    measured = {role: found.name for role, found in context.inputs.items() if TABLE not in found.outputs}
+    cards = {name: read_card(context.input(role, CARD)) for role, name in measured.items()}
     rows = table(cards)
     if not context.is_main_process:
         return StageResult()

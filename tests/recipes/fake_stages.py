@@ -167,6 +167,15 @@ def meets(context: StageContext) -> StageResult:
     return StageResult(metrics={"first core": min(os.sched_getaffinity(0)), "cores": len(os.sched_getaffinity(0))})
 
 
+def talks(context: StageContext) -> StageResult:
+    os.write(1, "안녕\n".encode())
+    for done in range(1000):
+        os.write(1, f"{done} of 1000\r".encode())
+    os.write(1, b"\nhalf a line")
+    wrote(context, "said")
+    return StageResult()
+
+
 def outlives(context: StageContext) -> StageResult:
     """It ends once the stage of its setting `other` has failed."""
     log(f"{context.name} came")

@@ -926,6 +926,7 @@ def test_a_stage_that_finishes_all_the_same_is_finished(tmp_path):
 # --- stages side by side ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not give a process its cores")
 def test_stages_run_side_by_side_each_on_its_share_of_the_cores(tmp_path, calls, capfd):
     names = ["a", "b", "c", "d"]
     stages = [
@@ -942,6 +943,7 @@ def test_stages_run_side_by_side_each_on_its_share_of_the_cores(tmp_path, calls,
     assert {found["c"]["first core"], found["d"]["first core"]} == starts
     assert "a: hello from a\n" in capfd.readouterr().out
     assert json.loads((tmp_path / "run/pipeline.json").read_text())["jobs"] == 2
+    assert {Manifest.read(tmp_path / "run" / name).machine["cores"] for name in names} == {share}
 
 
 def test_a_failure_lets_the_stage_beside_it_finish_and_begins_no_other(tmp_path, calls, capsys):
@@ -988,6 +990,62 @@ def test_a_kill_of_two_stages_loses_neither(tmp_path, calls):
     pipeline = load_pipeline(path)
     with locked(tmp_path / "run"):  # once the two are gone
         assert [step.action for step in pipeline.plan()] == ["resume", "resume"]
+
+
+def test_an_error_of_the_engine_s_own_costs_the_stage_beside_it_nothing(tmp_path, calls, monkeypatch):
+    stages = [
+        Stage(name="a", run=fake_stages.meets, settings={"others": ["a"]}), Stage(name="b", run=fake_stages.copy),
+    ]  # fmt: skip
+    begin = Pipeline._begin
+
+    def full(self, stage, *rest, **named):
+        if stage.name == "b":
+            raise OSError(28, "No space left on device")
+        return begin(self, stage, *rest, **named)
+
+    monkeypatch.setattr(Pipeline, "_begin", full)
+    with pytest.raises(OSError, match="No space left"):
+        Pipeline(stages, tmp_path / "run", jobs=2).run()
+    assert Manifest.read(tmp_path / "run/a").status == "finished"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_stage_waits_for_what_lies_behind_those_that_are_not_asked_for(tmp_path, calls, capsys, jobs):
+    """third is built on second as it is, which is said, and not before first is there anew."""
+
+    def pipeline(texts):
+        return Pipeline(chain(tmp_path / "run", texts=texts).stages, tmp_path / "run", jobs=jobs)
+
+    pipeline("abc").run()
+    capsys.readouterr()
+    pipeline("Xbc").run(start="first", only=["first", "third"])
+    assert calls()[3:] == ["first", "third"]
+    assert "warning: second is taken as it is" in capsys.readouterr().out
+
+
+def test_odd_output_ends_no_stage(tmp_path, calls):
+    """Letters that the terminal does not know, half a line at the end, a progress bar."""
+    path = written(tmp_path, entry("a", "talks"), jobs=2)
+    command = [sys.executable, "-m", "recipes.pipeline", "--config", str(path)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(PYTHONIOENCODING="ascii"), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines.count("a: \\uc548\\ub155") == 1
+    assert "a: half a line" in lines
+    assert [line for line in lines if "of 1000" in line] == ["a: 0 of 1000", "a: 999 of 1000"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has no halves")
+def test_going_on_with_other_cores_is_said(tmp_path, calls, monkeypatch, capsys):
+    stages = [Stage(name="bad", run=fake_stages.fails)]
+    with pytest.raises(StageError):
+        Pipeline(stages, tmp_path / "run", jobs=2).run()
+    monkeypatch.setenv("FAKE_MENDED", "1")
+    Pipeline(stages, tmp_path / "run").run()
+    cores = len(os.sched_getaffinity(0))
+    assert f"bad began on {cores // 2} cores and goes on with {cores}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
