@@ -52,7 +52,8 @@ from grpo.loading import (
     load_tokenizer,
     stop_tokens,
 )
-from grpo.loss import Divisors, grpo_loss, mean_statistics
+from grpo.loss import Divisors, grpo_loss
+from grpo.metrics import mean, num_sampled_tokens, rollout_metrics, summary, update_metrics
 from grpo.packing import Pack, PackLayout, empty_pack, pack_groups, trained_mask
 from grpo.rollouts import Draw, Group, PromptStream, RolloutAhead, RolloutBuffer, RolloutClock, assign_ranks
 from grpo.sampling import Sampler, SamplingConfig
@@ -720,35 +721,11 @@ class GRPOTrainer(Trainer):
 
     def record_rollout(self, groups: Sequence[Group], clock: RolloutClock) -> None:
         """Metrics of all that was sampled for a rollout, over all ranks, under TRL's names (docs/metrics.md)."""
-        shared = gather_object([_summary(group) for group in groups])
-        lengths = [n for group in shared for n in group["lengths"]]
-        finished = [n for group in shared for n, cut in zip(group["lengths"], group["truncated"]) if not cut]
-        totals = [t for group in shared for t, live in zip(group["totals"], group["live"]) if live]
-        self.num_tokens += sum(lengths) + sum(group["prompt_length"] * len(group["lengths"]) for group in shared)
-        metrics = {
-            "num_tokens": self.num_tokens,
-            "completions/mean_length": _mean(lengths),
-            "completions/min_length": min(lengths),
-            "completions/max_length": max(lengths),
-            "completions/clipped_ratio": 1 - len(finished) / len(lengths),
-            "reward": _mean(totals),
-            "reward_std": _mean([_std(group["totals"], group["live"]) for group in shared]),
-            "frac_reward_zero_std": _mean([not group["teaches"] for group in shared]),
-            "frac_masked": _mean([not live for group in shared for live in group["live"]]),
-            "time/sample": clock.waiting_seconds,
-            "time/score": clock.scoring_seconds,
-            "tokens_per_second": sum(lengths) / max(clock.sampling_seconds, 1e-9),
-        }
+        everyone = gather_object([summary(group) for group in groups])
+        self.num_tokens += num_sampled_tokens(everyone)
+        metrics = rollout_metrics(everyone, self.reward_names, clock) | {"num_tokens": self.num_tokens}
         if self.args.refill_prompts:
             metrics["refill/prompts"] = clock.refilled
-        if finished:
-            metrics["completions/mean_terminated_length"] = _mean(finished)
-        for name in self.reward_names:
-            values = [v for group in shared for v in group["rewards"][name] if v is not None]
-            if not values:  # it applied to none of them, which is no reward of 0
-                continue
-            metrics[f"rewards/{name}/mean"] = _mean(values)
-            metrics[f"rewards/{name}/std"] = _std(values, [True] * len(values))
         self.keep(metrics | self.take_logged())
 
     def take_logged(self) -> dict[str, float]:
@@ -758,24 +735,13 @@ class GRPOTrainer(Trainer):
             for name, logged in rank.items():
                 values[name] += logged
         self._logged.clear()
-        return {name: _mean(values[name]) for name in sorted(values)}
+        return {name: mean(values[name]) for name in sorted(values)}
 
     def record_update(self, statistics: dict[str, Tensor], seconds: float) -> None:
         """Metrics of an update, summed over packs and ranks before they are divided."""
         names = sorted(statistics)
         sums = self.accelerator.reduce(torch.stack([statistics[name].double() for name in names]), "sum").tolist()
-        totals = dict(zip(names, sums))
-        entropy_sum = totals.pop("entropy_sum")
-        rows, skipped, computed = (totals.pop(f"{name}_tokens") for name in ("padded", "skipped", "computed"))
-        metrics = mean_statistics(totals) | {"step_time": seconds, "time/update": seconds}
-        if totals["num_tokens"]:
-            metrics["entropy"] = entropy_sum / totals["num_tokens"]
-        if rows:
-            metrics |= {
-                "compute/skipped_groups": skipped / rows,
-                "compute/shared_prompts": (rows - skipped - computed) / rows,
-            }
-        self.keep(metrics)
+        self.keep(update_metrics(dict(zip(names, sums))) | {"step_time": seconds, "time/update": seconds})
 
     def keep(self, metrics: dict[str, float]) -> None:
         """Hold metrics until the next log line, which shows their means."""
@@ -839,28 +805,3 @@ def _num_tokens(groups: Sequence[Group], mask_truncated: bool) -> int:
         for completion, trained in zip(group.completions, trained_mask(group, mask_truncated))
         if trained
     )
-
-
-def _summary(group: Group) -> dict[str, Any]:
-    return {
-        "lengths": [len(c.token_ids) for c in group.completions],
-        "truncated": [c.truncated for c in group.completions],
-        "prompt_length": len(group.prompt_ids),
-        "rewards": group.rewards,
-        "totals": group.totals,
-        "live": group.live,
-        "teaches": group.teaches,
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def _std(values: Sequence[float], live: Sequence[bool]) -> float:
-    """Sample std (count - 1) of the live values; 0 for fewer than two."""
-    kept = [value for value, alive in zip(values, live) if alive]
-    if len(kept) < 2:
-        return 0.0
-    mean = _mean(kept)
-    return math.sqrt(sum((value - mean) ** 2 for value in kept) / (len(kept) - 1))
