@@ -54,6 +54,8 @@ class Chain:
     """The set's own name for the problem, or its row number."""
     id: str
     """A hash of problem and reasoning."""
+    has_gold: bool = True
+    """Whether `answer` is the set's own, by which the chain can be checked."""
 
 
 def load_chains(
@@ -65,8 +67,8 @@ def load_chains(
     limit: int | None = None,
     language: str | None = None,
 ) -> Dataset:
-    """The chains of a set, a row each: problem, reasoning, summary, answer, language, source_id, id. What was dropped
-    is logged; `read_chains` returns it.
+    """The chains of a set, a row each: problem, reasoning, summary, answer, language, source_id, id, has_gold. What was
+    dropped is logged; `read_chains` returns it.
 
     source, split, name: as data.loading.load_problems takes them. per_problem: so many verified generations of one row
     at most. limit: so many chains. language: set for every row; else the set's column, else the problem's script.
@@ -173,6 +175,7 @@ def _chain(
         language=language or read_language(row.get("language")) or guess_language(problem),
         source_id=str(given),
         id=content_hash("chain", (problem, reasoning)),
+        has_gold=bool(gold),
     )
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from data.drops import Drops, log_drops
 from data.problems import content_hash
 from data.sources import SPLIT_ALIASES, SPLIT_WORDS, open_source
-from data.values import guess_language, read_language
+from data.values import guess_language, read_flag, read_language
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -89,6 +89,7 @@ def load_preferences(
         differs_in=differs_in,
         min_gap=min_gap,
         balance_length=balance_length,
+        length=length,
         split=split,
         name=name,
         limit=limit,
@@ -159,7 +160,7 @@ def load_safety_labels(
             if not prompt or not text:
                 drops.drop("empty", row)
                 continue
-            safe = _flag(label_given)
+            safe = read_flag(label_given)
             if safe is None:
                 drops.drop("without a label", row)
                 continue
@@ -453,7 +454,7 @@ def _safe_rlhf_pair(row: Mapping[str, Any], column: str, difference: str) -> Pai
     if preferred not in (0, 1):
         raise _Skip(NO_PREFERENCE)
     chosen = int(preferred)
-    safe = [_flag(row.get(f"is_response_{n}_safe")) for n in (0, 1)]
+    safe = [read_flag(row.get(f"is_response_{n}_safe")) for n in (0, 1)]
     if difference == "harmlessness" and None not in safe:
         if safe[0] == safe[1]:
             raise _Skip("whose answers are both safe or both unsafe")
@@ -542,13 +543,6 @@ def _plain(turns: Turns) -> str:
 
 def _language(row: Mapping[str, Any], prompt: Turns) -> str:
     return read_language(row.get("language")) or guess_language(prompt[-1]["content"])
-
-
-def _flag(value: object) -> bool | None:
-    """A truth value, also as 0 and 1 or from its text, as CSV has it."""
-    if isinstance(value, str):
-        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
-    return bool(value) if isinstance(value, bool | int) and value in (0, 1) else None
 
 
 def _score(value: object) -> float | None:

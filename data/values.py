@@ -154,6 +154,13 @@ def read_language(value: object) -> str | None:
     return code if code in LANGUAGE_CODES else None
 
 
+def read_flag(value: object) -> bool | None:
+    """A truth value, also as 0 and 1 or from its text, as CSV has it."""
+    if isinstance(value, str):
+        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool | int) and value in (0, 1) else None
+
+
 def guess_language(text: str) -> str:
     """The language by its script: "ko", "ja", "zh", else "en". A character of those weighs as three Latin letters."""
     text = re.sub(r"\\[A-Za-z]+", "", text)

@@ -394,6 +394,7 @@ def _example(chain: Chain) -> str:
 
 COLUMNS = ("kind", "language", "task", "problem_id", "source", "model", "seed", "kept_because")
 """Provenance of an SFT row, beside `prompt` and `completion`."""
+RIGHT, OWN = "is right", "is its own, and its set gives none to check it by"
 
 
 def sft_features() -> Any:
@@ -414,6 +415,7 @@ def sft_rows(chains: Sequence[Chain], config: FilterConfig, system: str | None =
     for chain, share in zip(chains, language_shares(chains), strict=True):
         assert chain.parts is not None
         assert chain.completion is not None
+        judged = RIGHT if chain.problem.get("has_gold", True) else OWN
         rows.append(
             {
                 "prompt": [*before, {"role": "user", "content": chain.problem["problem"]}],
@@ -426,7 +428,7 @@ def sft_rows(chains: Sequence[Chain], config: FilterConfig, system: str | None =
                 "model": chain.model,
                 "seed": chain.seed,
                 "kept_because": (
-                    f"answer {chain.parts.answer!r:.80} is right; {share:.0%} of the words in {chain.language or '?'}; "
+                    f"answer {chain.parts.answer!r:.80} {judged}; {share:.0%} of the words in {chain.language or '?'}; "
                     f"{repetition(chain, config.repetition_ngram):.0%} repeated; {num_words(chain)} words"
                 ),
             }

@@ -190,13 +190,15 @@ def _load_examples(source: str) -> list[Example]:
 
 def external_chains(source: str, size: int | None = None) -> list[Chain]:
     """Chains of another data set, as if a model had written them: they pass the same filters. Its answer is the gold
-    one; what the chain itself answers stands in its summary, where the set keeps one."""
+    one. What the chain itself answers stands in its summary, or in the reasoning's last box where the set keeps none.
+    """
     from data.chains import load_chains
+    from data.values import last_boxed
 
     chains = []
     for row in load_chains(source, limit=size):
         identity = f"external-{content_hash('external', row['problem'])}"
-        final = row.get("summary") or f"<answer>{row['answer']}</answer>"
+        final = row.get("summary") or f"<answer>{last_boxed(row['reasoning']) or ''}</answer>"
         chains.append(
             Chain(
                 problem={"task": "math", "numbers": []} | row | {"id": identity},

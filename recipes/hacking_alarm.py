@@ -20,6 +20,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
@@ -144,7 +145,12 @@ class HackingAlarm(TrainerCallback):
             self.run.alarm = message
             line = {"step": state.global_step, "elapsed": self.run.last_elapsed(), **hacking.metrics}
             self.run.append("metrics.jsonl", [line])
+        # The checkpoint that the message advises must outlive those that follow it.
+        best = Path(args.output_dir) / f"checkpoint-{hacking.best.step}"
+        if best.is_dir():
+            state.best_model_checkpoint, state.best_global_step = str(best), hacking.best.step
         if self.stop:
+            self.run.alarm_stopped = True
             control.should_save = control.should_training_stop = True
 
     def series(self, history: Sequence[dict[str, Any]]) -> tuple[list[tuple[int, float]], list[Evaluation]]:

@@ -15,9 +15,10 @@ from typing import Any
 
 from datasets import Dataset
 
-from data.general import KINDS, families_of, make_preference_pairs, make_safety_labels
-from data.preferences import load_preferences, load_safety_labels
+from data.general import make_preference_pairs, make_safety_labels
+from data.preferences import load_safety_labels, read_preferences
 from data.sources import open_source
+from data.values import read_flag
 from rewards.preference import READERS, as_turns, assistant_turn
 from rewards.texts import message_text
 
@@ -32,6 +33,8 @@ class Filters:
     seen: int = 0
     kept: int = 0
     dropped: dict[str, list[str]] = field(default_factory=dict)
+    reading: list[dict[str, Any]] = field(default_factory=list)
+    """What the source's reader dropped before: {"name", "dropped", "examples"} a reason."""
 
     def drop(self, name: str, row: object) -> None:
         self.dropped.setdefault(name, []).append(f"{row!r:.300}")
@@ -40,7 +43,8 @@ class Filters:
         filters = [
             {"name": name, "dropped": len(rows), "examples": rows[:EXAMPLES]} for name, rows in self.dropped.items()
         ]
-        return {"filters": filters, "seen": self.seen, "kept": self.kept}
+        before = sum(found["dropped"] for found in self.reading)
+        return {"filters": self.reading + filters, "seen": before + self.seen, "kept": self.kept}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +119,10 @@ def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple
         if not response:
             filters.drop("empty response", row)
             continue
-        one = Label(conversation=[*turns, assistant_turn(response)], safe=bool(row["safe"]), **about(row))
+        if (safe := read_flag(row["safe"])) is None:
+            filters.drop("safe is neither true nor false", row)
+            continue
+        one = Label(conversation=[*turns, assistant_turn(response)], safe=safe, **about(row))
         found.append(((message_text(turns), response), one, row))
     verdicts: dict[tuple[str, str], set[bool]] = {}
     for key, one, _ in found:
@@ -201,22 +208,29 @@ def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
-def open_rows(
-    source: str, split: str, micro_size: int, seed: int, kind: str, min_gap: float | None = None
-) -> list[dict[str, Any]]:
-    """Rows of `source`: `micro` draws `micro_size` of the training families, anything else is a file, a folder or a Hub
-    name, in our columns or in those that data.preferences knows. min_gap: pairs with scores that are further apart."""
+def open_pairs(
+    source: str, split: str, micro_size: int, seed: int, differs_in: str, min_gap: float | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Pairs of `source` that differ in `differs_in`, and what reading it dropped.
+
+    `micro` draws `micro_size` of the training families; anything else is a file, a folder or a Hub name, in our columns
+    or in those that data.preferences knows. min_gap: only pairs whose scores are further apart.
+    """
     if source == "micro":
-        if kind == "pairs":
-            return list(make_preference_pairs("train", micro_size, seed=seed, differs_in=("helpfulness",)))
+        return list(make_preference_pairs("train", micro_size, seed=seed, differs_in=(differs_in,))), []
+    rows: Dataset = open_source(source, split=split)[0]
+    columns = set(rows.column_names)
+    if {"prompt", "chosen", "rejected"} <= columns and "score_chosen" not in columns and min_gap is None:
+        return list(rows), []
+    pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap)
+    return list(pairs), report["filters"]
+
+
+def open_labels(source: str, split: str, micro_size: int, seed: int) -> list[dict[str, Any]]:
+    """Safety labels of `source`, as open_pairs."""
+    if source == "micro":
         return list(make_safety_labels("train", micro_size, seed=seed))
     rows: Dataset = open_source(source, split=split)[0]
-    ours = {"prompt", "chosen", "rejected"} if kind == "pairs" else {"prompt", "response", "safe"}
-    if ours <= set(rows.column_names) and min_gap is None:
+    if {"prompt", "response", "safe"} <= set(rows.column_names):
         return list(rows)
-    if kind == "pairs":
-        return list(load_preferences(source, split=split, min_gap=min_gap))
     return list(load_safety_labels(source, split=split))
-
-
-MICRO_FAMILIES = tuple(sorted({family for kind in KINDS for family in families_of("train", kind)}))

@@ -20,6 +20,8 @@ from grpo.rollouts import PromptStream
 from rewards.language import guess_language
 from rewards.preference import HARMLESS_KINDS, first_step
 
+VALIDATION_SEED = 0
+"""Of the shuffle whose last problems are held out for validation."""
 GENERAL_KINDS = HARMLESS_KINDS
 GENERAL_COLUMNS = ("problem", "prompt", "kind", "family", "language", "check", "harmful", "reference", "id")
 """What a general prompt keeps of its row: no gold answer, so the accuracy reward does not apply."""
@@ -82,10 +84,14 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
             raise ValueError(
                 f"validation_size {config.validation_size} leaves nothing of the {len(problems)} problems to train on"
             )
-        problems = problems.shuffle(seed=config.problem_seed)
+        # The same problems for every problem_seed: stages of one pipeline train on other orders of the rest.
+        problems = problems.shuffle(seed=VALIDATION_SEED)
         cut = len(problems) - config.validation_size
-        train = problems.select(range(min(cut, config.train_size or cut)))
         validation = problems.select(range(cut, len(problems))) if config.validation_size else None
+        rest = problems.select(range(cut))
+        if config.problem_seed != VALIDATION_SEED:
+            rest = rest.shuffle(seed=config.problem_seed)
+        train = rest.select(range(min(cut, config.train_size or cut)))
     return _rendered(train, config), _rendered(validation, config) if validation is not None else None
 
 

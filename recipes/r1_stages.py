@@ -41,6 +41,8 @@ def reinforcement(context: StageContext) -> StageResult:
     if "reward_models" in context.inputs:
         given["rewards"] = with_reward_models(context)
     rl.main(*context.parse(*RL, **given))
+    if not context.is_main_process:  # which alone writes what is read below
+        return StageResult()
     lines = json_lines(context.folder / "metrics.jsonl")
     last = lines[-1] if lines else {}
     shown = ("reward", "completions/mean_length", "entropy", "step")
@@ -64,14 +66,14 @@ def cold_start_data(context: StageContext) -> StageResult:
     if "r1_zero" in context.inputs:
         given["r1_zero_model"] = str(context.input("r1_zero"))
     cold_start.main(*context.parse(*COLD_START, **given))
-    return of_filters(context)
+    return of_filters(context) if context.is_main_process else StageResult()
 
 
 @declare(outputs=("dataset",), check=checks(*REJECTION))
 def rejection_data(context: StageContext) -> StageResult:
     """Correct chains of the input `model`, blended with general rows."""
     rejection.main(*context.parse(*REJECTION, output_dir=str(context.folder), **model_of(context)))
-    return of_filters(context)
+    return of_filters(context) if context.is_main_process else StageResult()
 
 
 @declare(outputs=("model",), check=checks(*SFT))
@@ -81,6 +83,8 @@ def fine_tuning(context: StageContext) -> StageResult:
     if "dataset" in context.inputs:
         given["dataset"] = str(context.input("dataset", "dataset"))
     sft.main(*context.parse(*SFT, **given))
+    if not context.is_main_process:
+        return StageResult()
     losses = [line["loss"] for line in json_lines(context.folder / "metrics.jsonl") if "loss" in line]
     metrics = {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
     return of_filters(context, metrics=metrics, interrupted=interrupted(context))
@@ -90,6 +94,8 @@ def fine_tuning(context: StageContext) -> StageResult:
 def preference_models(context: StageContext) -> StageResult:
     """Reward models from the setting `model_name_or_path` or the input `model`."""
     reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))
+    if not context.is_main_process:
+        return StageResult()
     metrics = json.loads((context.folder / "metrics.json").read_text(encoding="utf-8"))
     flat = {
         f"{part}/{name}": value
@@ -97,7 +103,12 @@ def preference_models(context: StageContext) -> StageResult:
         for name, value in measured.get("held_out", {}).items()
         if isinstance(value, (int, float))
     }
-    return StageResult(metrics=flat)
+    filters = [
+        found | {"name": f"{part}: {found['name']}"}
+        for part, measured in metrics.items()
+        for found in measured.get("data", {}).get("filters", ())
+    ]
+    return StageResult(metrics=flat, filters=filters)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

@@ -57,12 +57,14 @@ from recipes.preference_sets import (
     Label,
     Pair,
     made_pairs,
-    open_rows,
+    open_labels,
+    open_pairs,
     read_labels,
     read_pairs,
     split_off,
 )
 from recipes.rl import StopOnSignal, latest_step, open_run
+from recipes.row_order import like_lengths
 from recipes.run_folder import RunFolder, RunRecorder
 from rewards.preference import RewardInfo, RewardModel, encode_conversation, pad_token_id
 
@@ -191,7 +193,7 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     train: Sequence[Any]
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed)
     if pairwise and recipe.balance_lengths and train:
-        train = balanced(train, filters)
+        train = balanced(train, filters, args.seed)
     train = train[: recipe.train_size]
     check_sizes(part, train, held_out, recipe)
     if part == "helpful":
@@ -227,16 +229,15 @@ def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Se
     """The usable rows of one model's source."""
     reads = READS[part]
     if pairwise:
-        raw = open_rows(
-            recipe.preferences,
-            recipe.preferences_split,
-            recipe.micro_size,
-            recipe.problem_seed,
-            "pairs",
+        differs_in = DIFFERS_IN[part]
+        raw, reading = open_pairs(
+            recipe.preferences, recipe.preferences_split, recipe.micro_size, recipe.problem_seed, differs_in,
             recipe.min_gap,
         )  # fmt: skip
-        return read_pairs(raw, reads, DIFFERS_IN[part], f"preferences {recipe.preferences}")
-    raw = open_rows(recipe.safety, recipe.safety_split, recipe.micro_size, recipe.problem_seed, "labels")
+        pairs, filters = read_pairs(raw, reads, differs_in, f"preferences {recipe.preferences}")
+        filters.reading = reading
+        return pairs, filters
+    raw = open_labels(recipe.safety, recipe.safety_split, recipe.micro_size, recipe.problem_seed)
     return read_labels(raw, reads, f"safety {recipe.safety}")
 
 
@@ -254,17 +255,20 @@ def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe
         )
 
 
-def balanced(pairs: Sequence[Pair], filters: Filters) -> list[Pair]:
-    """The pairs in their order, less the last ones of whichever side is longer too often. Lengths are characters.
+def balanced(pairs: Sequence[Pair], filters: Filters, seed: int) -> list[Pair]:
+    """The pairs in their order, less some, at random, of whichever side is longer too often. Lengths are characters.
 
     Raises ValueError where nothing is left.
     """
     signs = [np.sign(len(pair.chosen[-1]["content"]) - len(pair.rejected[-1]["content"])).item() for pair in pairs]
     most = min(signs.count(1), signs.count(-1))
-    kept, seen = [], {1: 0, -1: 0, 0: -len(pairs)}
-    for pair, sign in zip(pairs, signs):
-        seen[sign] += 1
-        if seen[sign] <= most:
+    rng, left = random.Random(seed), set()
+    for sign in (1, -1):
+        rows = [row for row, found in enumerate(signs) if found == sign]
+        left |= set(rng.sample(rows, len(rows) - most))
+    kept = []
+    for row, pair in enumerate(pairs):
+        if row not in left:
             kept.append(pair)
         else:
             filters.drop("length balance", {"chosen": pair.chosen[-1], "rejected": pair.rejected[-1]})
@@ -308,20 +312,6 @@ def pair_trainer(
     args.train_sampling_strategy = "sequential"
     dataset = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected})
     return RewardTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
-
-
-def like_lengths(lengths: Sequence[int], batch_size: int, seed: int) -> list[int]:
-    """An order whose batches hold rows of like length, the batches in random order: half the padding.
-
-    Laid out beforehand, since transformers' LengthGroupedSampler cannot resume behind its first epoch.
-    """
-    rng = random.Random(seed)
-    rows = rng.sample(range(len(lengths)), len(lengths))
-    rows.sort(key=lengths.__getitem__)
-    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    last = batches.pop() if len(rows) % batch_size else []  # the short one stays last, so that the others are whole
-    rng.shuffle(batches)
-    return [row for batch in [*batches, last] for row in batch]
 
 
 def label_trainer(

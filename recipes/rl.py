@@ -70,7 +70,9 @@ class RLConfig:
     hacking_alarm: str | None = None
     """The reward that must not rise while held-out accuracy falls, such as `preference`; None: no alarm."""
     stop_on_hacking: bool = False
-    """End the run, with a checkpoint, when the alarm goes off."""
+    """End the run, with a checkpoint, when the alarm goes off: then it is finished."""
+    hacking_window: int = 10
+    """Log lines over which the watched reward is averaged before it is compared, 3 or more."""
     resume: bool = False
     """Go on with the newest run of this output_dir from its last checkpoint."""
 
@@ -118,7 +120,10 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         trainer.remove_callback(callback)
     trainer.add_callback(StopOnSignal())
     if recipe.hacking_alarm is not None and validation is not None:
-        trainer.add_callback(HackingAlarm(run, len(validation), recipe.hacking_alarm, stop=recipe.stop_on_hacking))
+        alarm = HackingAlarm(
+            run, len(validation), recipe.hacking_alarm, stop=recipe.stop_on_hacking, window=recipe.hacking_window
+        )
+        trainer.add_callback(alarm)
     if main_process:
         trainer.add_callback(RunRecorder(run))
         run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
@@ -140,12 +145,25 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
 
 
 def check_alarm(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
-    """Raises ValueError for an alarm that would never look."""
+    """Raises ValueError for an alarm that would never look; warns of one that would see too little."""
+    if recipe.hacking_alarm is not None and recipe.hacking_window < 3:
+        raise ValueError(f"hacking_window must be 3 log lines or more, got {recipe.hacking_window}")
     if recipe.hacking_alarm is not None and (problems.validation_size == 0 or args.eval_strategy == "no"):
         raise ValueError(
             f"hacking_alarm looks at held-out accuracy during training: set validation_size (now "
             f"{problems.validation_size}) and eval_strategy: steps (now {args.eval_strategy!r}) with eval_steps"
         )
+    if recipe.hacking_alarm is not None and args.max_steps > 0:
+        start = 0
+        if problems.general_dataset is not None:  # the watched reward judges those, as a rule
+            start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
+        lines = (args.max_steps - start) / max(args.logging_steps, 1)
+        if lines < recipe.hacking_window + 3:
+            logger.warning(
+                "hacking_alarm will have %.0f log lines of %s to judge by and needs %d: lower hacking_window (now %d) "
+                "or logging_steps, or train for longer",
+                lines, recipe.hacking_alarm, recipe.hacking_window + 3, recipe.hacking_window,
+            )  # fmt: skip
 
 
 def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
@@ -194,7 +212,8 @@ def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | No
     training, and Trainer would add a step to it."""
     if not 0 < trainer.args.max_steps <= trainer.state.global_step:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    state = "finished" if trainer.state.global_step >= trainer.state.max_steps else "interrupted"
+    whole = trainer.state.global_step >= trainer.state.max_steps or run.alarm_stopped
+    state = "finished" if whole else "interrupted"
     if trainer.accelerator.is_main_process:
         run.set_status(state, trainer.state.global_step, trainer.state.max_steps)
     try:

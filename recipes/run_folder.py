@@ -46,6 +46,8 @@ class RunFolder:
         self.path = Path(path)
         self.alarm: str | None = None
         """What recipes.hacking_alarm saw; status.json shows it from then on."""
+        self.alarm_stopped = False
+        """Whether it ended the run, which then is no run that was broken off."""
 
     @classmethod
     def new(cls, path: str | Path) -> RunFolder:

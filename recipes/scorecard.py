@@ -122,6 +122,8 @@ def general_requests(config: ScorecardConfig, problem_config: ProblemConfig) -> 
     if not config.requests:
         return None
     if config.requests == "micro":
+        if not config.helpful_prompts + config.harmful_prompts:
+            return None
         parts = [
             make_general_prompts("test", size, seed=config.eval_seed, kinds=kinds, languages=problem_config.languages)
             for size, kinds in (
@@ -132,8 +134,23 @@ def general_requests(config: ScorecardConfig, problem_config: ProblemConfig) -> 
         ]
         requests = concatenate_datasets(parts).shuffle(seed=config.eval_seed)
     else:
-        requests = load_from_disk(config.requests)
+        requests = checked_requests(load_from_disk(config.requests), config.requests)
     return render_prompts(requests, problem_config.template, system=problem_config.system_prompt)
+
+
+def checked_requests(requests: Dataset, source: str) -> Dataset:
+    """Raises ValueError for requests that no rule could judge, before anything is sampled."""
+    if missing := {"problem", "kind", "family", "language", "check", "harmful", "id"} - set(requests.column_names):
+        raise ValueError(
+            f"the requests of {source} lack the column(s) {', '.join(sorted(missing))}, they have "
+            f"{', '.join(requests.column_names)}; data.general.make_general_prompts says what each holds"
+        )
+    if without := [row["problem"] for row in requests if not row["harmful"] and not row["check"]]:
+        raise ValueError(
+            f"{len(without)} requests of {source} are not harmful and have no rule in `check`, so no answer to them "
+            f"could be right; the first: {without[0]!r:.200}"
+        )
+    return requests
 
 
 def answers(
@@ -178,8 +195,9 @@ def stage(context: StageContext) -> StageResult:
     """Measures the input `model`, or the setting `model_name_or_path`."""
     given = {"model_name_or_path": str(context.input("model"))} if "model" in context.inputs else {}
     config, problems = context.parse(ScorecardConfig, ProblemConfig, output_dir=str(context.folder), **given)
-    if context.is_main_process:
-        write(measured(config, problems), context.folder)
+    if not context.is_main_process:  # one process measures, and the others wait for the stage's end
+        return StageResult()
+    write(measured(config, problems), context.folder)
     return StageResult(metrics=headline(json.loads((context.folder / FILE).read_text(encoding="utf-8"))))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset, load_dataset, load_from_disk
+from torch.utils.data import Sampler
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -41,6 +42,7 @@ from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_token
 from recipes.launch import batches_each, check_ranks
 from recipes.parser import config_paths, parse, reported
 from recipes.rl import StopOnSignal, latest_step, open_run
+from recipes.row_order import LikeLengths
 from recipes.run_folder import RunFolder, RunRecorder
 
 logger = logging.getLogger(__name__)
@@ -130,6 +132,8 @@ def main(recipe: SFTRecipe, args: SFTConfig) -> Path:
     tokenizer = sft_tokenizer(recipe.model_name_or_path, args)
     model = load_policy(recipe.model_name_or_path, args)
     turn_end = check_template(rows[0], tokenizer)
+    if (thinking := next((row for row in rows if "</think>" in row["completion"][-1]["content"]), None)) is not None:
+        check_template(thinking, tokenizer)
     rows, report = drop_long_rows(rows, tokenizer, length_limit(model, args))
     set_stop_token(model, tokenizer, turn_end)
 
@@ -162,14 +166,23 @@ def main(recipe: SFTRecipe, args: SFTConfig) -> Path:
     return run.path
 
 
+class Trainer(trl.SFTTrainer):
+    """TRL's, whose batches of like length are the same ones in a run that resumes."""
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        return LikeLengths(lengths, self.args.train_batch_size * self.args.world_size, self.args.seed)
+
+
 def make_trainer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, args: SFTConfig
 ) -> trl.SFTTrainer:
     """TRL's trainer on these rows: their tokens through the chat template, labels on the completion's alone."""
     columns = [name for name in rows.column_names if name not in ("prompt", "completion")]
-    trainer = trl.SFTTrainer(
-        model=model, args=args, train_dataset=rows.remove_columns(columns), processing_class=tokenizer
-    )
+    trainer = Trainer(model=model, args=args, train_dataset=rows.remove_columns(columns), processing_class=tokenizer)
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(StopOnSignal())
@@ -215,6 +228,11 @@ def load_rows(source: str) -> Dataset:
         raise ValueError(
             f"{source} lacks the column(s) {', '.join(sorted(missing))}, it has {rows.column_names}; an SFT row is a "
             "conversation `prompt` and a `completion` with one assistant message"
+        )
+    if len(rows) and not all(isinstance(rows[0][name], list) and rows[0][name] for name in ("prompt", "completion")):
+        raise ValueError(
+            f"the rows of {source} hold {rows[0]['prompt']!r:.80} and {rows[0]['completion']!r:.80}; prompt and "
+            'completion are conversations: [{"role": "user", "content": …}] and [{"role": "assistant", "content": …}]'
         )
     if len(rows) == 0:
         raise ValueError(f"{source} has no rows; see what its filters dropped in filters.json beside it")

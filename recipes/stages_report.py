@@ -562,6 +562,13 @@ def alarm(part: Part, training: Training) -> str:
     watched = mapping(part.manifest.get("config")).get("hacking_alarm")
     if not watched:
         return ""
+    seen = sum(f"rewards/{watched}/mean" in row for row in training.metrics.values())
+    needed = int(number(mapping(part.manifest.get("config")).get("hacking_window")) or 10) + 3
+    if seen < needed:
+        return (
+            f'<p><span class="chip">hacking alarm</span> It had {seen} values of {escape(str(watched))} to judge by, '
+            f"too few for its {needed}.</p>"
+        )
     return f'<p><span class="chip good">hacking alarm</span> It watched {escape(str(watched))} and stayed silent.</p>'
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from data import chains
 from data.chains import load_chains, read_chains, split_response
 
-COLUMNS = ["problem", "reasoning", "summary", "answer", "language", "source_id", "id"]
+COLUMNS = ["problem", "reasoning", "summary", "answer", "language", "source_id", "id", "has_gold"]
 
 
 def write(path, rows):

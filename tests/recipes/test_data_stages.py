@@ -136,10 +136,14 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     asked = []
     monkeypatch.setattr(cold_start, "sample_chains", written(asked))
     row = {"problem": "What is 2 + 2 + 2?", "reasoning": "2 + 2 = 4\n4 + 2 = 6\nso six it is", "answer": "6"}
-    summaries = ("", "Two and two and two make $\\boxed{6}$.", "It is $\\boxed{7}$.", "It is $\\boxed{6}$, I think.")
+    summaries = ("Two and two and two make $\\boxed{6}$.", "It is $\\boxed{7}$.", "It is $\\boxed{6}$, I think.")
     external = [row | {"language": "en", "summary": summary, "id": str(n)} for n, summary in enumerate(summaries)]
+    external = [
+        row | {"language": "en", "summary": "", "id": "boxed", "reasoning": f"{row['reasoning']}: $\\boxed{{6}}$"},
+        row | {"language": "en", "summary": "", "id": "without an answer"}, *external,
+    ]  # fmt: skip
     monkeypatch.setitem(sys.modules, "data.chains", SimpleNamespace(load_chains=lambda source, limit: external[:limit]))
-    sources = {"model_name_or_path": tiny_model, "r1_zero_model": "zero", "external": "theirs", "external_size": 3}
+    sources = {"model_name_or_path": tiny_model, "r1_zero_model": "zero", "external": "theirs", "external_size": 4}
     sources |= {"template": "r1_zero_short", "r1_zero_samples": 1}
     run(cold_start, flags(tmp_path / "data", **sources))
 
@@ -167,8 +171,8 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
         assert row["kind"] == "reasoning"
         assert row["kept_because"]
     report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
-    assert report["sources"]["external"] == {"seen": 3, "kept": 2}
-    assert report["seen"] == 2 * 2 * 12 + 3 == report["kept"] + sum(one["dropped"] for one in report["filters"])
+    assert report["sources"]["external"] == {"seen": 4, "kept": 2}
+    assert report["seen"] == 2 * 2 * 12 + 4 == report["kept"] + sum(one["dropped"] for one in report["filters"])
     assert report["kept"] == len(rows)
     assert (tmp_path / "data/config.yaml").exists()
 

@@ -209,7 +209,7 @@ def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_fo
 
 
 def test_the_alarm_stops_a_run_that_is_hacked(tiny_model, reward_folders, tmp_path, monkeypatch, caplog):
-    """A rising preference and a falling accuracy, by the clock instead of the model; resuming goes on from there."""
+    """A rising preference and a falling accuracy, by the clock instead of the model."""
     monkeypatch.setattr("rewards.accuracy.accuracy_reward", falling_accuracy)
     monkeypatch.setattr("rewards.preference.LearnedReward.__call__", rising_preference)
     rewards = REASONING | {"preference": {"args": reward_folders}}
@@ -220,7 +220,7 @@ def test_the_alarm_stops_a_run_that_is_hacked(tiny_model, reward_folders, tmp_pa
     with caplog.at_level(logging.WARNING):
         logged = run(tiny_model, tmp_path / "run", rewards, **settings)
     ended = status(tmp_path / "run")
-    assert ended["state"] == "interrupted"
+    assert ended["state"] == "finished"  # as it was asked to: nothing goes on from a policy that was hacked
     assert 20 <= ended["step"] < 60
     assert "the preference reward is being hacked" in ended["alarm"]
     assert (tmp_path / "run" / f"checkpoint-{ended['step']}" / "trainer_state.json").is_file()

@@ -130,9 +130,10 @@ def run_alarm(path, lines, stop=False):
     state = SimpleNamespace(
         log_history=lines, max_steps=STEPS, eval_steps=EVERY, global_step=STEPS, is_world_process_zero=True
     )
+    run.state = state
     control = SimpleNamespace(should_save=False, should_training_stop=False)
     alarm = HackingAlarm(run, PROBLEMS, "preference", stop=stop)
-    alarm.on_evaluate(SimpleNamespace(eval_strategy="steps"), state, control)
+    alarm.on_evaluate(SimpleNamespace(eval_strategy="steps", output_dir=str(path)), state, control)
     return run, control
 
 
@@ -155,6 +156,27 @@ def test_it_stops_the_run_only_if_asked(tmp_path):
     _, control = run_alarm(tmp_path, history(*series(random.Random(0), rising, falling)), stop=True)
     assert control.should_training_stop
     assert control.should_save
+
+
+def test_the_checkpoint_that_it_advises_is_kept(tmp_path):
+    """Trainer's rotation spares the best model's."""
+    lines = history(*series(random.Random(0), rising, falling))
+    best = max(
+        (line for line in lines if "eval_rewards/accuracy/mean" in line),
+        key=lambda line: line["eval_rewards/accuracy/mean"],
+    )
+    (tmp_path / f"checkpoint-{best['step']}").mkdir()
+    run, _ = run_alarm(tmp_path, lines, stop=True)
+    assert run.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best['step']}")
+    assert run.alarm_stopped
+
+
+def test_a_short_run_needs_a_short_window():
+    """Preference RL of the micro world: a reward that is there in the last 7 of 28 steps alone."""
+    rewards = [(step, 0.5 + 0.1 * (step - 21)) for step in range(22, 29)]
+    evaluations = [Evaluation(step, accuracy, 60) for step, accuracy in ((7, 0.8), (14, 0.82), (21, 0.8), (28, 0.3))]
+    assert find_hacking(rewards, evaluations, 4) is None
+    assert find_hacking(rewards, evaluations, 4, window=3) is not None
 
 
 def test_a_good_run_leaves_no_trace(tmp_path, caplog):

@@ -87,6 +87,16 @@ def test_validation_is_taken_from_the_file_and_never_trained_on(tmp_path):
     assert same["id"][:] == validation["id"][:]
 
 
+def test_stages_that_train_on_another_order_keep_out_the_same_problems(tmp_path):
+    """Dev3's chains must not come from what the alarm of the last stage watches."""
+    path = own_set(tmp_path / "mine.jsonl")
+    first, held = training_problems(ProblemConfig(dataset=path, validation_size=5))
+    second, same = training_problems(ProblemConfig(dataset=path, validation_size=5, problem_seed=7))
+    assert same["id"][:] == held["id"][:]
+    assert first["id"][:] != second["id"][:]
+    assert set(first["id"]) == set(second["id"])
+
+
 def test_validation_must_leave_something_to_train_on(tmp_path):
     config = ProblemConfig(dataset=own_set(tmp_path / "mine.jsonl"), validation_size=20)
     with pytest.raises(ValueError, match="validation_size 20 leaves nothing of the 20 problems to train on"):

@@ -15,8 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from data.general import HELD_OUT
 from recipes import preference_sets, reward_models
 from recipes.parser import parse
-from recipes.preference_sets import Label, Pair, open_rows, read_labels, read_pairs, split_off
+from recipes.preference_sets import Label, Pair, open_labels, open_pairs, read_labels, read_pairs, split_off
 from recipes.reward_models import PrintedLog, RewardModelsConfig, RewardTrainingConfig, auc, train_reward_models
+from recipes.row_order import like_lengths
 from rewards import load_reward
 from rewards.preference import RewardInfo, encode_conversation
 
@@ -289,13 +290,14 @@ def test_too_much_held_out_is_an_error(build, tmp_path):
 
 
 def test_micro_rows_are_of_families_that_may_be_trained_on():
-    pairs, filters = read_pairs(open_rows("micro", "train", 300, 0, "pairs"), "final_summary", "helpfulness", "micro")
+    pairs, filters = read_pairs(
+        open_pairs("micro", "train", 300, 0, "helpfulness")[0], "final_summary", "helpfulness", "micro"
+    )
     assert filters.kept > 290
     assert {pair.language for pair in pairs} == {"en", "ko"}
-    labels, _ = read_labels(open_rows("micro", "train", 300, 0, "labels"), "whole_response", "micro")
+    labels, _ = read_labels(open_labels("micro", "train", 300, 0), "whole_response", "micro")
     held_out = {family for families in HELD_OUT.values() for family in families}
     for row in (*pairs, *labels):
-        assert row.family in preference_sets.MICRO_FAMILIES
         assert row.family not in held_out
 
 
@@ -310,8 +312,48 @@ def test_sets_in_other_columns_are_read_too(tmp_path):
     ]  # fmt: skip
     path = tmp_path / "safe.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labels, _ = read_labels(open_rows(str(path), "train", 0, 0, "labels"), "whole_response", "safe.jsonl")
+    labels, _ = read_labels(open_labels(str(path), "train", 0, 0), "whole_response", "safe.jsonl")
     assert sorted(label.safe for label in labels) == [False] * 4 + [True] * 4
+
+
+def test_labels_from_a_table_are_read_as_what_they_say(tmp_path):
+    """CSV knows texts alone, and "False" is one that Python takes for true."""
+    rows = [{"prompt": f"How {n}?", "response": f"So {n}.", "safe": "True" if n % 2 else "False"} for n in range(6)]
+    rows.append({"prompt": "How?", "response": "So.", "safe": "perhaps"})
+    labels, filters = read_labels(rows, "whole_response", "a table")
+    assert [label.safe for label in labels] == [False, True] * 3
+    assert [(found["name"], found["dropped"]) for found in filters.to_json()["filters"]] == [
+        ("safe is neither true nor false", 1)
+    ]
+
+
+def test_scores_that_say_the_opposite_are_dropped_without_a_gap_too(tmp_path):
+    path = tmp_path / "scored.jsonl"
+    rows = [
+        {"prompt": f"Well {n}?", "chosen": f"good {n}", "rejected": f"bad {n}", "score_chosen": n, "score_rejected": 2}
+        for n in range(5)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    raw, reading = open_pairs(str(path), "train", 0, 0, "helpfulness")
+    assert len(raw) == 2
+    assert sum(found["dropped"] for found in reading) == 3
+
+
+def test_what_is_balanced_away_is_drawn_from_all(tmp_path):
+    """So that the first rows, of which train_size takes some, are balanced too."""
+    pairs = make_pairs(200)
+    pairs, _ = read_pairs(pairs, "final_summary", "helpfulness", "pairs")
+    longer = [pair for pair in pairs if len(pair.chosen[-1]["content"]) > len(pair.rejected[-1]["content"])]
+    shorter = [
+        preference_sets.Pair(chosen=pair.rejected, rejected=pair.chosen, family="all", language="")
+        for pair in longer[::4]
+    ]
+    mixed = random.Random(0).sample([*longer, *shorter], len(longer) + len(shorter))
+    kept = reward_models.balanced(mixed, preference_sets.Filters(kept=len(mixed)), seed=0)
+    assert len(kept) == 2 * len(shorter)
+    first = kept[: len(kept) // 2]
+    long = sum(len(pair.chosen[-1]["content"]) > len(pair.rejected[-1]["content"]) for pair in first)
+    assert abs(long / len(first) - 0.5) < 0.15
 
 
 def test_made_answers_are_worse_for_certain():
@@ -349,7 +391,7 @@ def test_balanced_pairs_are_longer_and_shorter_alike():
     sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
     pairs = [Pair(chosen=turn(a), rejected=turn(b), family="all", language="") for a, b in sides]
     filters = preference_sets.Filters(seen=200, kept=200)
-    kept = reward_models.balanced(pairs, filters)
+    kept = reward_models.balanced(pairs, filters, seed=0)
     longer = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
     assert (
         sum(sign > 0 for sign in longer) == sum(sign < 0 for sign in longer) == sum(len(a) < len(b) for a, b in sides)
@@ -365,7 +407,7 @@ def test_pairs_that_cannot_be_balanced_are_an_error(build, tmp_path):
 
 def test_batches_of_like_length_hold_every_row_once():
     lengths = [random.Random(n).randint(1, 50) for n in range(70)]
-    order = reward_models.like_lengths(lengths, batch_size=8, seed=0)
+    order = like_lengths(lengths, batch_size=8, seed=0)
     assert sorted(order) == list(range(70))
     batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 64, 8)]
     ranges = sorted((min(batch), max(batch)) for batch in batches)
@@ -475,7 +517,8 @@ def test_pairs_may_have_to_be_apart_in_score(tmp_path):
         rows.append({"prompt": "Well?", "score_chosen": 5.0 + gap, "score_rejected": 5.0} | turns)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for min_gap, kept in ((None, [0, 1, 2, 3]), (1.0, [2, 3])):
-        raw = open_rows(str(path), "train", 0, 0, "pairs", min_gap)
+        raw, reading = open_pairs(str(path), "train", 0, 0, "helpfulness", min_gap)
+        assert sum(found["dropped"] for found in reading) == 4 - len(kept)
         pairs, _ = read_pairs(raw, "final_summary", "helpfulness", "the set")
         assert [pair.chosen[-1]["content"] for pair in pairs] == [f"good {n}" for n in kept]
         assert all(pair.chosen[:-1] == [{"role": "user", "content": "Well?"}] for pair in pairs)

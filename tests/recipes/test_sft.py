@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from grpo.loading import load_policy, load_tokenizer, stop_tokens
 from grpo.sampling import Sampler, SamplingConfig
 from recipes import sft
 from recipes.chains import Chain, FilterConfig, sft_rows
+from recipes.row_order import LikeLengths
 from recipes.sft import SFTConfig, check_template, drop_long_rows, load_rows, make_trainer, set_stop_token
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,8 +33,6 @@ SMALL = {
 
 def example_rows(size):
     """Correct chains in R1's pattern, from the project's worked solutions."""
-    import random
-
     rng = random.Random(0)
     problems = make_problems("train", size, tasks=["arithmetic", "equations"], difficulties=[1, 2])
     chains = []
@@ -180,6 +180,19 @@ def test_templates_that_would_teach_something_else_are_errors(tiny_model, rows, 
         check_template(rows[0], tokenizer)
 
 
+def test_a_template_is_tried_on_a_chain_too(tiny_model, tmp_path):
+    """The first row of a blended set may be a general one, which has no reasoning to lose."""
+    row = {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello!"}]}
+    chain, end = example_rows(1)[0], load_tokenizer(tiny_model).eos_token
+    Dataset.from_list([row, {name: chain[name] for name in row}]).save_to_disk(str(tmp_path / "blend"))
+    (tmp_path / "strips.jinja").write_text(
+        CHATML.replace("m['content']", "m['content'].split('</think>')[-1]").replace("<|im_end|>", end)
+    )
+    argv = flags(tiny_model, tmp_path / "blend", tmp_path / "run", chat_template_path=tmp_path / "strips.jinja")
+    with pytest.raises(ValueError, match="changes the response it renders"):
+        run(argv)
+
+
 def test_a_tokenizer_without_a_template_takes_one_from_a_file(tiny_model, tmp_path):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = None
@@ -207,6 +220,9 @@ def test_sets_that_cannot_be_trained_on_are_errors(rows, tmp_path):
     rows.remove_columns("completion").save_to_disk(str(tmp_path / "half"))
     with pytest.raises(ValueError, match=r"lacks the column\(s\) completion"):
         load_rows(str(tmp_path / "half"))
+    Dataset.from_list([{"prompt": "2 + 2?", "completion": "4"}]).save_to_disk(str(tmp_path / "texts"))
+    with pytest.raises(ValueError, match=r"hold '2 \+ 2\?' and '4'; prompt and completion are conversations"):
+        load_rows(str(tmp_path / "texts"))
     rows.select([]).save_to_disk(str(tmp_path / "none"))
     with pytest.raises(ValueError, match="has no rows"):
         load_rows(str(tmp_path / "none"))
@@ -267,6 +283,40 @@ def test_a_run_that_breaks_off_resumes_to_the_same_weights(finished, tiny_model,
     assert status(tmp_path / "run")["state"] == "finished"
     assert lines(tmp_path / "run") == lines(finished)
     assert_same_weights(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+def test_a_run_resumes_in_the_middle_of_a_later_epoch(tiny_model, tmp_path, monkeypatch, strategy):
+    """Where the order of rows is another one than in the first."""
+    example_rows(22).save_to_disk(str(tmp_path / "rows"))
+    changed = {"train_sampling_strategy": strategy, "max_steps": -1, "num_train_epochs": 3, "save_steps": 1}
+    changed |= {"per_device_train_batch_size": 4, "save_total_limit": 2}
+    whole = run(flags(tiny_model, tmp_path / "rows", tmp_path / "whole", **changed))
+
+    class Breaks(sft.ProgressPrinter):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 9:  # of 6 steps an epoch
+                raise RuntimeError("the power went")
+
+    argv = flags(tiny_model, tmp_path / "rows", tmp_path / "run", **changed)
+    with monkeypatch.context() as patched:
+        patched.setattr(sft, "ProgressPrinter", Breaks)
+        with pytest.raises(RuntimeError, match="the power went"):
+            run(argv)
+    run([*argv, "--resume"])
+    assert lines(tmp_path / "run") == lines(whole)
+    assert_same_weights(tmp_path / "run", whole)
+
+
+def test_every_epoch_has_another_order_which_its_number_decides():
+    order = LikeLengths([random.Random(n).randint(1, 50) for n in range(40)], 4, seed=3)
+    first = list(order)
+    order.set_epoch(1)
+    second = list(order)
+    assert sorted(first) == sorted(second) == list(range(40))
+    assert first != second
+    order.set_epoch(0)
+    assert list(order) == first
 
 
 def test_resuming_a_finished_run_changes_nothing(finished, tiny_model, dataset, tmp_path):

@@ -16,7 +16,7 @@ from grpo.statistics import bootstrap_ci, paired_gain_ci
 from recipes import stages_report, stages_table
 from recipes.pipeline import Pipeline, Stage, StageContext, StageError, StageResult, declare
 from recipes.stages_picture import BOX, LANES, LEFT, MIDDLE, RIGHT, Node, picture, place
-from recipes.stages_table import AIMS, claims, gain, overall_draws, read_card, table
+from recipes.stages_table import AIMS, claims, gain, overall_draws, read_card, share_interval, table
 
 LABELS = ("base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1")
 TASKS, FAMILIES = ("arithmetic", "equations", "countdown"), ("haiku", "lists", "greeting")
@@ -443,7 +443,7 @@ def test_keeping_means_losing_less_than_three_points(right, verdict):
 
 
 def test_aims_hold_a_share_against_its_bound():
-    measured = cards("base", "R1-Zero", "R1")
+    measured = {f"measure-{name.lower()}": scorecard(name, requests=400) for name in ("base", "R1-Zero", "R1")}
     for row in measured["measure-r1"]["general"]:
         row["passed"] = [True] * 4
     aims = {claim.text: claim for claim in claims(measured, AIMS)}
@@ -453,6 +453,14 @@ def test_aims_hold_a_share_against_its_bound():
         row["consistent"] = [0.9] * 4
     aims = {claim.text: claim for claim in claims(measured, AIMS)}
     assert aims["R1's language consistency is at least 98 %"].verdict == "did not come out"
+
+
+def test_a_few_verdicts_that_all_say_the_same_prove_little():
+    """12 refusals of 12: the exact interval of Clopper and Pearson begins at 0.025 ** (1 / 12) = 73.5 %."""
+    low, high = share_interval(np.ones(12))
+    assert (low, high) == (pytest.approx(0.7354, abs=1e-4), 1.0)
+    assert share_interval(np.zeros(12)) == (0.0, pytest.approx(1 - low))
+    assert share_interval(np.array([0.0, 1.0] * 6)) == bootstrap_ci(np.array([0.0, 1.0] * 6))
 
 
 def test_the_next_best_is_the_best_of_the_others():
@@ -612,6 +620,10 @@ def test_every_training_has_its_curves(page):
 
 def test_the_alarm_is_told_as_it_was(small):
     assert "It watched preference and stayed silent." in written(small).text
+    lines = (small / "r1/metrics.jsonl").read_text().splitlines(keepends=True)
+    (small / "r1/metrics.jsonl").write_text("".join(lines[-4:]))
+    assert re.search(r"It had \d values of preference to judge by, too few for its 13\.", written(small).text)
+    (small / "r1/metrics.jsonl").write_text("".join(lines))
     write_json(small / "r1/status.json", {"state": "finished", "alarm": "the preference reward is being hacked <b>"})
     with (small / "r1/metrics.jsonl").open("a") as file:
         file.write('{"step": 20, "hacking/reward_rise": 0.3}\n')

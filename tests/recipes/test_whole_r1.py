@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from recipes.manifest import Manifest
-from recipes.pipeline import load_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -29,9 +28,32 @@ def run(folder: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
-def finished(folder: Path) -> dict[str, Manifest]:
+def manifests(folder: Path) -> dict[str, Manifest]:
     found = {path.parent.name: Manifest.read(path.parent) for path in folder.glob("*/manifest.json")}
-    return {name: manifest for name, manifest in found.items() if manifest and manifest.status == "finished"}
+    return {name: manifest for name, manifest in found.items() if manifest}
+
+
+def finished(folder: Path) -> dict[str, list]:
+    """The attempts of the stages that are done."""
+    return {name: found.attempts for name, found in manifests(folder).items() if found.status == "finished"}
+
+
+def killed_once_more(folder: Path, took: dict[str, float], killed: set[str], moments: random.Random) -> bool:
+    """Call the pipeline, and kill it at a random moment of the first stage that it begins or goes on with and that was
+    not killed before; False when it ended first. All that ran then is among `killed`."""
+    before = {name: len(found.attempts) for name, found in manifests(folder).items()}
+    process = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        now = manifests(folder)
+        new = [name for name in now if name not in killed and len(now[name].attempts) > before.get(name, 0)]
+        if new:
+            time.sleep(moments.uniform(0.0, took[new[0]]))
+            killed |= {name for name, found in manifests(folder).items() if found.status == "running"}
+            process.kill()
+            return process.wait() == -signal.SIGKILL
+        time.sleep(0.05)
+    assert process.returncode == 0
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +75,16 @@ def test_it_ends_in_a_table_and_a_page(left_alone):
 def test_a_kill_in_every_stage_changes_nothing(left_alone, tmp_path):
     """kill -9 at a random moment of each stage, then the same command again: what is done is not done again, and the
     table is, number for number, that of the run which was left alone."""
-    moments = random.Random(0)
-    before: dict[str, Manifest] = {}
-    killed = []
-    for stage in (stage.name for stage in load_pipeline(ROOT / SHORT).stages):
-        process = subprocess.Popen(command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 600
-        while Manifest.read(tmp_path / stage) is None and process.poll() is None:
-            assert time.monotonic() < deadline, f"{stage} has not begun"
-            time.sleep(0.05)
-        took = Manifest.read(left_alone / stage).seconds
-        time.sleep(moments.uniform(0.0, took))
-        killed.append(Manifest.read(tmp_path / stage).status == "running")
-        process.kill()
-        assert process.wait() in (-signal.SIGKILL, 0)
-        done = finished(tmp_path)
-        assert {name: done[name].attempts for name in before} == {name: m.attempts for name, m in before.items()}
-        before = done
-    assert sum(killed) > len(killed) / 2  # the others were finished by the time
+    took = {name: found.seconds for name, found in manifests(left_alone).items()}
+    moments, killed, done = random.Random(0), set(), {}
+    while killed_once_more(tmp_path, took, killed, moments):
+        now = finished(tmp_path)
+        assert {name: now[name] for name in done} == done
+        done = now
     run(tmp_path)
-    done = finished(tmp_path)
-    assert {name: done[name].attempts for name in before} == {name: m.attempts for name, m in before.items()}
-    assert done.keys() == finished(left_alone).keys()
+    now = finished(tmp_path)
+    assert {name: now[name] for name in done} == done
+    assert now.keys() == finished(left_alone).keys()
+    assert len(killed) > 0.7 * len(now)  # the others had finished by the time
     table = (tmp_path / "stages.json").read_text(encoding="utf-8")
     assert json.loads(table) == json.loads((left_alone / "stages.json").read_text(encoding="utf-8"))
