@@ -100,7 +100,7 @@ def test_mixture_of_thoughts(tmp_path):
     found, report = read_chains(write(tmp_path / "x.jsonl", rows))
     assert found[0] | {"id": ""} == {
         "problem": "6*7?", "reasoning": "mul", "summary": r"\boxed{42}.", "answer": "42", "language": "en",
-        "source_id": "0", "id": "",
+        "source_id": "0", "id": "", "has_gold": False,
     }  # fmt: skip
     assert len(found) == 1
     assert dropped(report) == {
