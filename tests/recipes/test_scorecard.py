@@ -1,15 +1,22 @@
 """A stage's row: what it is measured on, and who measures."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
 
 from data.general import make_general_prompts
 from recipes import r1_stages, scorecard
+from recipes.manifest import Manifest
 from recipes.problem_sets import ProblemConfig
 from recipes.scorecard import ScorecardConfig, checked_requests, general_requests, measured
 from recipes.stage import StageContext, StageInput
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def context(folder, rank: int, **settings) -> StageContext:
@@ -74,3 +81,19 @@ def test_nothing_to_measure_on_is_an_error(tiny_model):
     config = ScorecardConfig(model_name_or_path=tiny_model, helpful_prompts=0, harmful_prompts=0)
     with pytest.raises(ValueError, match="there is nothing to measure on"):
         measured(config, ProblemConfig(test_size=0, template="chat"))
+
+
+@pytest.mark.slow
+def test_a_launcher_of_two_processes_measures_once(tiny_model, tmp_path):
+    settings = small(str(tiny_model), dataset="micro")
+    stages = [{"name": "measure", "recipe": "recipes.scorecard:stage", "settings": settings}]
+    pipeline = {"output_dir": str(tmp_path / "run"), "stages": stages}
+    (tmp_path / "measured.yaml").write_text(json.dumps(pipeline))
+    launcher = ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m", "recipes.pipeline"]
+    command = [sys.executable, "-m", *launcher, "--config", str(tmp_path / "measured.yaml")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = Manifest.read(tmp_path / "run/measure")
+    assert (manifest.status, manifest.processes) == ("finished", 2)
+    assert manifest.metrics.keys() >= {"reasoning", "harmlessness"}
