@@ -37,6 +37,7 @@ from recipes.pipeline import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 @pytest.fixture(autouse=True)
@@ -1037,15 +1038,14 @@ def test_odd_output_ends_no_stage(tmp_path, calls):
     assert [line for line in lines if "of 1000" in line] == ["a: 0 of 1000", "a: 999 of 1000"]
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has no halves")
+@pytest.mark.skipif(CORES < 2, reason="one core has no halves")
 def test_going_on_with_other_cores_is_said(tmp_path, calls, monkeypatch, capsys):
     stages = [Stage(name="bad", run=fake_stages.fails)]
     with pytest.raises(StageError):
         Pipeline(stages, tmp_path / "run", jobs=2).run()
     monkeypatch.setenv("FAKE_MENDED", "1")
     Pipeline(stages, tmp_path / "run").run()
-    cores = len(os.sched_getaffinity(0))
-    assert f"bad began on {cores // 2} cores and goes on with {cores}" in capsys.readouterr().out
+    assert f"bad began on {CORES // 2} cores and goes on with {CORES}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("jobs", [0, -1])
