@@ -370,13 +370,17 @@ def finish(
 ) -> None:  # fmt: skip
     """Measure the model saved beside its place as RL will use it, and move it there: it is there only if whole.
 
-    Raises ValueError for a score that is no number; then its checkpoints are set aside, for none must go on from them.
+    Raises ValueError for scores that are no numbers, or all the same one; then its checkpoints are set aside, for none
+    must go on from them.
     """
     partial = folder / f"{part}.partial"
     trainer.processing_class.save_pretrained(str(partial))
     scorer = RewardModel(partial, device=str(trainer.accelerator.device))
     try:
         measured = (measure_pairs if pairwise else measure_labels)(scorer, held_out, recipe.held_out_families)
+        good = measured.pop("good_scores")
+        if pairwise and np.ptp(good) < SAME_SCORE:  # normalised by their spread, they would be noise between 0 and 1
+            raise NotANumberError(f"{good[0]:.4g} for every held-out good answer")
     except NotANumberError as error:
         shutil.rmtree(partial)
         aside = unused(folder / "training" / f"{part}-broken")
@@ -386,7 +390,6 @@ def finish(
             f"{trainer.args.learning_rate:g}; R1: 6e-6) or max_grad_norm and train it again; "
             f"what it logged is in {aside}"
         ) from error
-    good = measured.pop("good_scores")
     scale = "normalised" if pairwise else "probability"
     info = RewardInfo(part, READS[part], scale, float(np.mean(good)), float(np.std(good)), recipe.model_name_or_path)
     info.write(partial)
@@ -407,6 +410,10 @@ def unused(path: Path) -> Path:
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
+
+
+SAME_SCORE = 1e-6
+"""Scores that differ by less are the same."""
 
 
 class NotANumberError(ValueError):

@@ -198,6 +198,17 @@ def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch)
     assert [path.name for path in (tmp_path / "run/training").iterdir()] == ["helpful-broken"]
 
 
+def test_a_model_that_scores_everything_alike_is_not_written(build, tmp_path, monkeypatch):
+    def flatten(trainer, training, part):
+        with torch.no_grad():
+            trainer.model.score.weight.zero_()
+
+    monkeypatch.setattr(reward_models, "run_trainer", flatten)
+    with pytest.raises(ValueError, match="the helpful model scores 0 for every held-out good answer after training"):
+        train_reward_models(tmp_path / "run", *build())
+    assert not (tmp_path / "run/helpful").exists()
+
+
 def test_the_shipped_base_reads_its_score_at_the_last_real_token_on_either_side_of_padding():
     tokenizer = AutoTokenizer.from_pretrained(ROOT / "data/base")
     model = reward_models.load_scorer(str(ROOT / "data/base"), tokenizer, pairwise=True).eval()

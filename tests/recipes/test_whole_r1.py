@@ -12,7 +12,7 @@ import pytest
 
 from recipes.manifest import Manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = "tests/recipes/short.yaml"
