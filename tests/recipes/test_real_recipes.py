@@ -374,7 +374,7 @@ SMALL_RL = TWO_STEPS | {
     "train_size": 12, "validation_size": 2, "eval_steps": 2, "k": 1,
 }  # fmt: skip
 SMALL_SFT = TWO_STEPS | {"global_batch_size": 2, "max_length": 1024}
-SMALL_DATA = {"train_size": 6, "max_completion_length": 8}
+SMALL_DATA = {"train_size": 6, "validation_size": 2, "max_completion_length": 8}
 SMALL = {
     "r1-zero": SMALL_RL,
     "cold-start-data": SMALL_DATA,
