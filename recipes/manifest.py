@@ -68,6 +68,11 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is what write_atomically had written so far when it was killed."""
+    return path.name.startswith(".") and path.name.endswith(".partial")
+
+
 def _sync_folder(folder: Path) -> None:
     """The new name itself reaches the disk; Windows cannot open a folder."""
     try:

@@ -50,6 +50,7 @@ from recipes.manifest import (
     Manifest,
     ManifestError,
     checkout_commit,
+    is_partial,
     machine,
     now,
     plain,
@@ -289,7 +290,8 @@ class Pipeline:
         except ManifestError as error:
             return Step(stage, "run", f"{error}; it starts anew", anew=True)
         if manifest is None:
-            strange = folder.is_dir() and any(folder.iterdir())
+            # A kill while the first manifest was written leaves a part of it, which is nobody's work.
+            strange = folder.is_dir() and any(not is_partial(path) for path in folder.iterdir())
             return Step(
                 stage, "run", "its folder holds files without a manifest" if strange else "has not run", strange
             )

@@ -554,6 +554,14 @@ def test_half_a_manifest_starts_its_stage_anew(tmp_path, calls, capsys, text):
     assert weights(tmp_path / "run", "second-superseded-1") == "a+b"
 
 
+def test_a_part_of_a_first_manifest_is_nobody_s_work(tmp_path, calls):
+    (tmp_path / "run/first").mkdir(parents=True)
+    (tmp_path / "run/first/.manifest.json.123.partial").write_text('{"stage": "fir')
+    chain(tmp_path / "run").run()
+    assert folders(tmp_path / "run") == ["first", "second", "third"]
+    assert calls() == ["first", "second", "third"]
+
+
 def test_files_of_nobody_are_kept(tmp_path, calls):
     (tmp_path / "run/first").mkdir(parents=True)
     (tmp_path / "run/first/thesis.txt").write_text("mine")
