@@ -396,7 +396,8 @@ def test_no_bomb_goes_off(pool, monkeypatch, tmp_path):
     start = time.monotonic()
     verdicts = check_many(cases, pool)
     assert time.monotonic() - start < 25  # 2 s on idle cores
-    assert VerdictKind.TIMEOUT in {verdict.kind for verdict in verdicts}
+    # On a machine that stalls, the gold answer alone takes the half second.
+    assert {VerdictKind.TIMEOUT, VerdictKind.GOLD_TIMEOUT} & {verdict.kind for verdict in verdicts}
     assert [case.answer for case, verdict in zip(cases, verdicts, strict=True) if verdict.reward != 0.0] == []
     assert not marker.exists()
     assert check_many([Case(gold="q+1", answer="1+q")], pool)[0].reward == 1.0
