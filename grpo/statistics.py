@@ -83,6 +83,17 @@ def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 2000, 
     return float(low), float(high)
 
 
+def share_interval(shares: ArrayLike) -> Interval:
+    """shares [N], one a problem -> the 95 % interval of their mean: `bootstrap_ci`, and where all are 0 or all are 1,
+    of which that can tell nothing, the exact one (Clopper and Pearson, 1934) for as many coins as there are problems.
+    """
+    shares = np.asarray(shares, dtype=float)
+    if shares.min() < shares.max() or 0 < shares[0] < 1:
+        return bootstrap_ci(shares)
+    rest = 0.025 ** (1 / shares.size)
+    return (rest, 1.0) if shares[0] == 1 else (0.0, 1 - rest)
+
+
 def paired_gain_ci(
     base: ArrayLike, trained: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:

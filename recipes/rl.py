@@ -146,24 +146,27 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
 
 def check_alarm(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     """Raises ValueError for an alarm that would never look; warns of one that would see too little."""
-    if recipe.hacking_alarm is not None and recipe.hacking_window < 3:
+    if recipe.hacking_alarm is None:
+        return
+    if recipe.hacking_window < 3:
         raise ValueError(f"hacking_window must be 3 log lines or more, got {recipe.hacking_window}")
-    if recipe.hacking_alarm is not None and (problems.validation_size == 0 or args.eval_strategy == "no"):
+    if problems.validation_size == 0 or args.eval_strategy == "no":
         raise ValueError(
             f"hacking_alarm looks at held-out accuracy during training: set validation_size (now "
             f"{problems.validation_size}) and eval_strategy: steps (now {args.eval_strategy!r}) with eval_steps"
         )
-    if recipe.hacking_alarm is not None and args.max_steps > 0:
-        start = 0
-        if problems.general_dataset is not None:  # the watched reward judges those, as a rule
-            start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
-        lines = (args.max_steps - start) / max(args.logging_steps, 1)
-        if lines < recipe.hacking_window + 3:
-            logger.warning(
-                "hacking_alarm will have %.0f log lines of %s to judge by and needs %d: lower hacking_window (now %d) "
-                "or logging_steps, or train for longer",
-                lines, recipe.hacking_alarm, recipe.hacking_window + 3, recipe.hacking_window,
-            )  # fmt: skip
+    if args.max_steps <= 0:
+        return
+    start = 0
+    if problems.general_dataset is not None:  # the watched reward judges those, as a rule
+        start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
+    lines = (args.max_steps - start) / max(args.logging_steps, 1)
+    if lines < recipe.hacking_window + 3:
+        logger.warning(
+            "hacking_alarm will have %.0f log lines of %s to judge by and needs %d: lower hacking_window (now %d) "
+            "or logging_steps, or train for longer",
+            lines, recipe.hacking_alarm, recipe.hacking_window + 3, recipe.hacking_window,
+        )  # fmt: skip
 
 
 def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:

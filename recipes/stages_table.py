@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from grpo.statistics import bootstrap_ci, paired_gain_ci
+from grpo.statistics import bootstrap_ci, paired_gain_ci, share_interval
 
 Card = dict[str, Any]
 Values = NDArray[np.float64]
@@ -306,15 +306,6 @@ def claims(cards: Mapping[str, Card], wanted: Sequence[tuple] = PAPER) -> list[C
         other = _best(others, name) if against == "the next best" else by_label.get(against.lower())
         found.append(_claim(text, gain(other, card, name) if card and other else None, -margin, sign))
     return found
-
-
-def share_interval(shares: Values) -> Interval:
-    """Of a mean of shares: by bootstrap, and where all are 0 or all are 1, of which it can tell nothing, the exact one
-    (Clopper and Pearson, 1934) for as many coins as there are problems."""
-    if shares.min() < shares.max() or 0 < shares[0] < 1:
-        return bootstrap_ci(shares)
-    rest = 0.025 ** (1 / shares.size)
-    return (rest, 1.0) if shares[0] == 1 else (0.0, 1 - rest)
 
 
 def _best(cards: Sequence[Card], name: str) -> Card | None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from html_pages import ATTACK, Page, assert_harmless
 
-from grpo.statistics import bootstrap_ci, paired_gain_ci
+from grpo.statistics import bootstrap_ci, paired_gain_ci, share_interval
 from recipes import stages_report, stages_table
 from recipes.pipeline import Pipeline, Stage, StageContext, StageError, StageResult, declare
 from recipes.stages_picture import BOX, LANES, LEFT, MIDDLE, RIGHT, Node, picture, place
-from recipes.stages_table import AIMS, claims, gain, overall_draws, read_card, share_interval, table
+from recipes.stages_table import AIMS, claims, gain, overall_draws, read_card, table
 
 LABELS = ("base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1")
 TASKS, FAMILIES = ("arithmetic", "equations", "countdown"), ("haiku", "lists", "greeting")
