@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from grpo.rollouts import PromptStream
 from grpo.sampling import Sampler, SamplingConfig
 from recipes.chains import Chain
 from recipes.launch import num_launched
+from recipes.progress import SamplingProgress
 from recipes.run_folder import RunFolder
 from rewards.texts import with_prefill
 
@@ -72,7 +71,7 @@ def sample_chains(
     rank, ranks = _place()
     mine = list(range(rank, len(problems), ranks))
     rows = problems.select(mine)
-    progress = print_progress(f"{source} chains") if rank == 0 else None
+    progress = SamplingProgress(f"{source} chains") if rank == 0 else None
     groups = sampler.sample(
         [encode_prompt(tokenizer, row["prompt"]) for row in rows], [seeds[i] for i in mine], settings.sampling,
         settings.max_sampling_rows, progress,
@@ -114,22 +113,6 @@ def _device() -> torch.device | str:
     if num_launched() > 1:
         return PartialState().device
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def print_progress(what: str, every: float = 10.0) -> Callable[[int, int], None]:
-    """Prints how many completions are done: over one line in a terminal, a line every so many seconds elsewhere."""
-    last = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        terminal = sys.stderr.isatty()
-        if not terminal and done < total and time.monotonic() - last < every:
-            return
-        last = time.monotonic()
-        end = "" if terminal and done < total else "\n"
-        print(f"{chr(13) if terminal else ''}{what}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 def write_stage(folder: str | Path, rows: Dataset, report: dict[str, Any], settings: Sequence[Any]) -> Path:

@@ -6,8 +6,6 @@ python -m recipes.measure --model_name_or_path runs/r1-zero/model --template r1_
 from __future__ import annotations
 
 import json
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from grpo.evaluation import Judge, Protocol, evaluate_policy, evaluation_report
 from grpo.loading import check_context, check_tokenizer, load_policy, load_tokenizer, stop_tokens
 from grpo.sampling import Sampler
 from recipes.problem_sets import ProblemConfig, held_out_problems
+from recipes.progress import SamplingProgress
 from rewards import accuracy_reward, answer_key, format_reward, lenient_accuracy
 
 JUDGE = Judge(correct=accuracy_reward, lenient=lenient_accuracy, formatted=format_reward, answer_key=answer_key)
@@ -93,30 +92,13 @@ def _with_interval(share: float, interval: list[float]) -> str:
     return f"{100 * share:.1f} [{100 * interval[0]:.0f}–{100 * interval[1]:.0f}]"
 
 
-class Progress:
-    """Counts completions in one line of the terminal, every second; elsewhere it says so a few times."""
-
-    def __init__(self) -> None:
-        self.last = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        pause, end = (1.0, "") if sys.stderr.isatty() else (30.0, "\n")
-        if done < total and time.monotonic() - self.last < pause:
-            return
-        self.last = time.monotonic()
-        start = "\r" if sys.stderr.isatty() else ""
-        print(
-            f"{start}{done:,} of {total:,} completions", end="\n" if done == total else end, file=sys.stderr, flush=True
-        )
-
-
 def main(config: MeasureConfig, problem_config: ProblemConfig) -> None:
     problems = held_out_problems(problem_config)
     if problems is None:
         raise SystemExit("error: nothing to measure on: set eval_dataset to a Hub name or path, and test_size above 0")
     for path in filter(None, (config.output, config.samples_output)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)  # now, and not when the numbers are there
-    samples = measure(config, problems, Progress())
+    samples = measure(config, problems, SamplingProgress())
     report = evaluation_report({"base": samples}, config.protocol, {"model": config.model_name_or_path})
     print(table(report))
     if config.output:

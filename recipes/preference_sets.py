@@ -10,41 +10,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset
 
+from data.drops import Drops
 from data.general import make_preference_pairs, make_safety_labels
 from data.preferences import load_safety_labels, read_preferences
 from data.sources import open_source
 from data.values import read_flag
 from rewards.preference import READERS, as_turns, assistant_turn
 from rewards.texts import message_text
-
-EXAMPLES = 3
-"""Dropped rows that a filter shows."""
-
-
-@dataclass
-class Filters:
-    """What was dropped, by the name of the reason, and how much is left."""
-
-    seen: int = 0
-    kept: int = 0
-    dropped: dict[str, list[str]] = field(default_factory=dict)
-    reading: list[dict[str, Any]] = field(default_factory=list)
-    """What the source's reader dropped before: {"name", "dropped", "examples"} a reason."""
-
-    def drop(self, name: str, row: object) -> None:
-        self.dropped.setdefault(name, []).append(f"{row!r:.300}")
-
-    def to_json(self) -> dict[str, Any]:
-        filters = [
-            {"name": name, "dropped": len(rows), "examples": rows[:EXAMPLES]} for name, rows in self.dropped.items()
-        ]
-        before = sum(found["dropped"] for found in self.reading)
-        return {"filters": self.reading + filters, "seen": before + self.seen, "kept": self.kept}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,60 +44,57 @@ class Label:
     language: str
 
 
-def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str) -> tuple[list[Pair], Filters]:
+def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str) -> tuple[list[Pair], Drops]:
     """The pairs that differ in `differs_in` (all, where rows do not say), reduced to what the reward reads.
 
     Pairs whose reduced sides are equal, or one of them empty, are dropped and counted. Raises ValueError when the
     columns are missing, when none differs in what is asked, or when nothing is left.
     """
-    reduce, filters, pairs = READERS[reads], Filters(), []
+    reduce, drops, pairs = READERS[reads], Drops(), []
     for row in rows:
         require(row, ("prompt", "chosen", "rejected"), label)
         if row.get("differs_in") not in (None, differs_in):
             continue
-        filters.seen += 1
+        drops.seen += 1
         turns = as_turns(row["prompt"])
         chosen, rejected = (reduce(message_text(row[side])) for side in ("chosen", "rejected"))
         if chosen == rejected:
-            filters.drop("equal sides", row)
+            drops.drop("equal sides", row)
         elif not chosen:
-            filters.drop("chosen side is empty", row)
+            drops.drop("chosen side is empty", row)
         else:
             better, worse = ([*turns, assistant_turn(text)] for text in (chosen, rejected))
             pairs.append(Pair(chosen=better, rejected=worse, **about(row)))
-    filters.kept = len(pairs)
     if not pairs:
-        raise ValueError(nothing_left(label, differs_in, reads, filters))
-    return pairs, filters
+        raise ValueError(nothing_left(label, differs_in, reads, drops))
+    return pairs, drops
 
 
-def nothing_left(label: str, differs_in: str, reads: str, filters: Filters) -> str:
-    if not filters.seen:
+def nothing_left(label: str, differs_in: str, reads: str, drops: Drops) -> str:
+    if not drops.seen:
         return f"{label} has no pair that differs in {differs_in}; say so in its column differs_in, or leave that out"
-    reasons = ", ".join(f"{len(rows)} {name}" for name, rows in filters.dropped.items())
     return (
-        f"no pair of {label} can teach anything: of {filters.seen}, {reasons}. Compared is the "
-        f"{reads.replace('_', ' ')}; is `rejected` a copy of `chosen`? The first: "
-        f"{next(iter(filters.dropped.values()))[0]}"
+        f"no pair of {label} can teach anything: of {drops.seen}, {drops}. Compared is the {reads.replace('_', ' ')}; "
+        "is `rejected` a copy of `chosen`?"
     )
 
 
-def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple[list[Label], Filters]:
+def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple[list[Label], Drops]:
     """Responses with their labels. One that comes both as safe and as unsafe teaches nothing and is dropped, each time.
 
     Raises ValueError when the columns are missing, or when only one label is left.
     """
-    reduce, filters = READERS[reads], Filters()
+    reduce, drops = READERS[reads], Drops()
     found: list[tuple[tuple[str, str], Label, dict]] = []
     for row in rows:
         require(row, ("prompt", "response", "safe"), label)
-        filters.seen += 1
+        drops.seen += 1
         turns, response = as_turns(row["prompt"]), reduce(message_text(row["response"]))
         if not response:
-            filters.drop("empty response", row)
+            drops.drop("empty response", row)
             continue
         if (safe := read_flag(row["safe"])) is None:
-            filters.drop("safe is neither true nor false", row)
+            drops.drop("safe is neither true nor false", row)
             continue
         one = Label(conversation=[*turns, assistant_turn(response)], safe=safe, **about(row))
         found.append(((message_text(turns), response), one, row))
@@ -129,15 +103,14 @@ def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple
         verdicts.setdefault(key, set()).add(one.safe)
     for key, _, row in found:
         if len(verdicts[key]) == 2:
-            filters.drop("both labels", row)
+            drops.drop("both labels", row)
     labels = [one for key, one, _ in found if len(verdicts[key]) == 1]
-    filters.kept = len(labels)
     if len({one.safe for one in labels}) < 2:
         raise ValueError(
             f"{label} needs responses that are safe and responses that are not; it has {len(labels)} usable of "
-            f"{filters.seen}, and they are all {'safe' if labels and labels[0].safe else 'unsafe'}"
+            f"{drops.seen}, and they are all {'safe' if labels and labels[0].safe else 'unsafe'}"
         )
-    return labels, filters
+    return labels, drops
 
 
 def require(row: dict[str, Any], columns: Sequence[str], label: str) -> None:

@@ -11,6 +11,7 @@ ends the training:
 
 import atexit
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -247,3 +248,19 @@ class ProgressDisplay(TrainerCallback):
             metrics.add_row(Text(field.name, "dim"), field.text, Text(sparkline(self.history[field.name]), "blue"))
         texts = [text for text in (Text(self.evaluation), self.excerpt) if text.plain]
         return Panel(Group(head, "", metrics, *texts), title="r1lab", title_align="left")
+
+
+class SamplingProgress:
+    """Counts completions while they are sampled: in one line of a terminal, every second; elsewhere a line every 10."""
+
+    def __init__(self, what: str = "completions"):
+        self.what = what
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        terminal = sys.stderr.isatty()
+        if done < total and time.monotonic() - self.last < (1.0 if terminal else 10.0):
+            return
+        self.last = time.monotonic()
+        start, end = ("\r", "" if done < total else "\n") if terminal else ("", "\n")
+        print(f"{start}{self.what}: {done:,} of {total:,}", end=end, file=sys.stderr, flush=True)

@@ -46,6 +46,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 from transformers.utils import logging as transformers_logging
 from trl import RewardConfig, RewardTrainer
 
+from data.drops import Drops
 from grpo.checkpoints import latest_checkpoint
 from grpo.cpu import use_cores
 from grpo.statistics import bootstrap_ci
@@ -53,7 +54,6 @@ from recipes.launch import batches_each, check_ranks
 from recipes.parser import config_paths, parse, reported
 from recipes.preference_sets import (
     MADE,
-    Filters,
     Label,
     Pair,
     made_pairs,
@@ -189,11 +189,11 @@ def train_reward_models(folder: Path, recipe: RewardModelsConfig, args: RewardTr
 def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardTrainingConfig) -> None:
     """One model, from its data to its finished folder."""
     pairwise = part == "helpful" or recipe.harmless_from == "pairs"
-    rows, filters = read_rows(part, recipe, pairwise)
+    rows, drops, reading = read_rows(part, recipe, pairwise)
     train: Sequence[Any]
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed)
     if pairwise and recipe.balance_lengths and train:
-        train = balanced(train, filters, args.seed)
+        train = balanced(train, drops, args.seed)
     train = train[: recipe.train_size]
     check_sizes(part, train, held_out, recipe)
     if part == "helpful":
@@ -221,12 +221,12 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(partial))  # on every rank: where weights are sharded, all give their part
     if args.process_index == 0:
-        finish(trainer, folder, part, recipe, pairwise, held_out, filters.to_json() | {"too_long": too_long})
+        finish(trainer, folder, part, recipe, pairwise, held_out, filters_of(drops, reading) | {"too_long": too_long})
     trainer.accelerator.wait_for_everyone()
 
 
-def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Sequence[Any], Filters]:
-    """The usable rows of one model's source."""
+def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Sequence[Any], Drops, list[dict]]:
+    """The usable rows of one model's source, what was dropped of it, and what its reader had dropped before."""
     reads = READS[part]
     if pairwise:
         differs_in = DIFFERS_IN[part]
@@ -234,11 +234,16 @@ def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Se
             recipe.preferences, recipe.preferences_split, recipe.micro_size, recipe.problem_seed, differs_in,
             recipe.min_gap,
         )  # fmt: skip
-        pairs, filters = read_pairs(raw, reads, differs_in, f"preferences {recipe.preferences}")
-        filters.reading = reading
-        return pairs, filters
+        return *read_pairs(raw, reads, differs_in, f"preferences {recipe.preferences}"), reading
     raw = open_labels(recipe.safety, recipe.safety_split, recipe.micro_size, recipe.problem_seed)
-    return read_labels(raw, reads, f"safety {recipe.safety}")
+    return *read_labels(raw, reads, f"safety {recipe.safety}"), []
+
+
+def filters_of(drops: Drops, reading: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a stage reports of its filters: those of the source's reader first."""
+    report = drops.as_dict(kept=drops.seen - drops.counts.total())
+    before = sum(one["dropped"] for one in reading)
+    return report | {"filters": [*reading, *report["filters"]], "seen": before + report["seen"]}
 
 
 def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe: RewardModelsConfig) -> None:
@@ -255,7 +260,7 @@ def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe
         )
 
 
-def balanced(pairs: Sequence[Pair], filters: Filters, seed: int) -> list[Pair]:
+def balanced(pairs: Sequence[Pair], drops: Drops, seed: int) -> list[Pair]:
     """The pairs in their order, less some, at random, of whichever side is longer too often. Lengths are characters.
 
     Raises ValueError where nothing is left.
@@ -271,8 +276,7 @@ def balanced(pairs: Sequence[Pair], filters: Filters, seed: int) -> list[Pair]:
         if row not in left:
             kept.append(pair)
         else:
-            filters.drop("length balance", {"chosen": pair.chosen[-1], "rejected": pair.rejected[-1]})
-    filters.kept -= len(pairs) - len(kept)
+            drops.drop("length balance", {"chosen": pair.chosen[-1], "rejected": pair.rejected[-1]})
     if not kept:
         raise ValueError(
             f"balance_lengths leaves none of the {len(pairs)} pairs: the preferred answer is the "

@@ -30,8 +30,9 @@ from grpo.evaluation import Protocol, evaluate_policy
 from grpo.loading import check_context, check_tokenizer, encode_prompt, load_policy, load_tokenizer, stop_tokens
 from grpo.rollouts import PromptStream
 from grpo.sampling import Sampler, SamplingConfig
-from recipes.measure import JUDGE, Progress
+from recipes.measure import JUDGE
 from recipes.problem_sets import ProblemConfig, held_out_problems
+from recipes.progress import SamplingProgress
 from recipes.stage import StageContext, StageResult, checks, declare
 from rewards.general import harmless_by_rule, helpful_by_rule
 from rewards.language import language_reward
@@ -98,7 +99,7 @@ def measured(config: ScorecardConfig, problem_config: ProblemConfig) -> dict[str
     if problems is not None:
         check_context(problems, tokenizer, model, config.max_completion_length, "the held-out problems")
         samples = evaluate_policy(
-            sampler, tokenizer, problems, JUDGE, config.protocol, config.max_sampling_rows, Progress()
+            sampler, tokenizer, problems, JUDGE, config.protocol, config.max_sampling_rows, SamplingProgress()
         )
         card["reasoning"] = [reasoning_row(row, sample) for row, sample in zip(problems, samples)]
         card["shown_problems"] = [
@@ -164,7 +165,7 @@ def answers(
         max_new_tokens=config.general_max_length, temperature=protocol.temperature, top_p=protocol.top_p
     )
     seeds = [draw.seeds for draw in draws]
-    groups = sampler.sample(prompts, seeds, sampling, config.max_sampling_rows, Progress())
+    groups = sampler.sample(prompts, seeds, sampling, config.max_sampling_rows, SamplingProgress())
     texts = [[tokenizer.decode(c.token_ids, skip_special_tokens=True) for c in group] for group in groups]
     return texts, [[len(c.token_ids) for c in group] for group in groups]
 

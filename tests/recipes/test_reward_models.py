@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from data.drops import Drops
 from data.general import HELD_OUT
 from recipes import preference_sets, reward_models
 from recipes.parser import parse
@@ -238,9 +239,9 @@ def test_equal_pairs_are_dropped_counted_and_shown():
     rows = make_pairs(10)
     for row in rows[:4]:  # other reasoning, the same summary
         row["rejected"] = turn("<think>no, no</think>" + row["chosen"][0]["content"].partition("</think>")[2])
-    pairs, filters = read_pairs(rows, "final_summary", "helpfulness", "pairs")
+    pairs, drops = read_pairs(rows, "final_summary", "helpfulness", "pairs")
     assert len(pairs) == 6
-    report = filters.to_json()
+    report = reward_models.filters_of(drops, [])
     assert (report["seen"], report["kept"]) == (10, 6)
     (dropped,) = report["filters"]
     assert (dropped["name"], dropped["dropped"], len(dropped["examples"])) == ("equal sides", 4, 3)
@@ -273,9 +274,9 @@ def test_labels_that_contradict_each_other_are_dropped():
     rows = make_labels(8)
     rows[1] = rows[0] | {"safe": True}
     rows.append(rows[2] | {"response": " "})
-    labels, filters = read_labels(rows, "whole_response", "labels")
+    labels, drops = read_labels(rows, "whole_response", "labels")
     assert len(labels) == 6
-    assert {one["name"]: one["dropped"] for one in filters.to_json()["filters"]} == {
+    assert {one["name"]: one["dropped"] for one in reward_models.filters_of(drops, [])["filters"]} == {
         "both labels": 2, "empty response": 1
     }  # fmt: skip
 
@@ -301,10 +302,10 @@ def test_too_much_held_out_is_an_error(build, tmp_path):
 
 
 def test_micro_rows_are_of_families_that_may_be_trained_on():
-    pairs, filters = read_pairs(
+    pairs, _ = read_pairs(
         open_pairs("micro", "train", 300, 0, "helpfulness")[0], "final_summary", "helpfulness", "micro"
     )
-    assert filters.kept > 290
+    assert len(pairs) > 290
     assert {pair.language for pair in pairs} == {"en", "ko"}
     labels, _ = read_labels(open_labels("micro", "train", 300, 0), "whole_response", "micro")
     held_out = {family for families in HELD_OUT.values() for family in families}
@@ -331,9 +332,9 @@ def test_labels_from_a_table_are_read_as_what_they_say(tmp_path):
     """CSV knows texts alone, and "False" is one that Python takes for true."""
     rows = [{"prompt": f"How {n}?", "response": f"So {n}.", "safe": "True" if n % 2 else "False"} for n in range(6)]
     rows.append({"prompt": "How?", "response": "So.", "safe": "perhaps"})
-    labels, filters = read_labels(rows, "whole_response", "a table")
+    labels, drops = read_labels(rows, "whole_response", "a table")
     assert [label.safe for label in labels] == [False, True] * 3
-    assert [(found["name"], found["dropped"]) for found in filters.to_json()["filters"]] == [
+    assert [(found["name"], found["dropped"]) for found in reward_models.filters_of(drops, [])["filters"]] == [
         ("safe is neither true nor false", 1)
     ]
 
@@ -360,7 +361,7 @@ def test_what_is_balanced_away_is_drawn_from_all(tmp_path):
         for pair in longer[::4]
     ]
     mixed = random.Random(0).sample([*longer, *shorter], len(longer) + len(shorter))
-    kept = reward_models.balanced(mixed, preference_sets.Filters(kept=len(mixed)), seed=0)
+    kept = reward_models.balanced(mixed, Drops(), seed=0)
     assert len(kept) == 2 * len(shorter)
     first = kept[: len(kept) // 2]
     long = sum(len(pair.chosen[-1]["content"]) > len(pair.rejected[-1]["content"]) for pair in first)
@@ -401,14 +402,14 @@ def test_balanced_pairs_are_longer_and_shorter_alike():
     rng = random.Random(0)
     sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
     pairs = [Pair(chosen=turn(a), rejected=turn(b), family="all", language="") for a, b in sides]
-    filters = preference_sets.Filters(seen=200, kept=200)
-    kept = reward_models.balanced(pairs, filters, seed=0)
+    drops = Drops()
+    kept = reward_models.balanced(pairs, drops, seed=0)
     longer = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
     assert (
         sum(sign > 0 for sign in longer) == sum(sign < 0 for sign in longer) == sum(len(a) < len(b) for a, b in sides)
     )
     assert sum(sign == 0 for sign in longer) == sum(len(a) == len(b) for a, b in sides)
-    assert filters.to_json()["filters"][0]["dropped"] == 200 - len(kept) == 200 - filters.kept
+    assert reward_models.filters_of(drops, [])["filters"][0]["dropped"] == 200 - len(kept)
 
 
 def test_pairs_that_cannot_be_balanced_are_an_error(build, tmp_path):
