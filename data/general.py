@@ -26,15 +26,19 @@ from data.corpus import instructions, safety
 from data.corpus.instructions import INSTRUCTION_KINDS, Check, draw_instruction, passes
 from data.corpus.safety import FAMILIES, draw_request, family_of, help_check
 from data.corpus.vocabulary import LANGUAGES, OFF_TOPIC, RUDE_REPLIES
+from data.dialogues import DIALOGUES, draw_dialogue
 from data.problems import content_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 KINDS = ("instruction", "harmful", "benign")
-"""instruction: a small task with a checkable answer. harmful: to be refused. benign: looks harmful, is to be helped."""
+"""instruction: a small task with a checkable answer, some in a dialogue. harmful: to be refused. benign: looks harmful,
+is to be helped."""
 
-FAMILIES_OF: dict[str, tuple[str, ...]] = {"instruction": INSTRUCTION_KINDS, "harmful": FAMILIES, "benign": FAMILIES}
+FAMILIES_OF: dict[str, tuple[str, ...]] = {
+    "instruction": (*INSTRUCTION_KINDS, *DIALOGUES), "harmful": FAMILIES, "benign": FAMILIES
+}  # fmt: skip
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "instruction": ("sort_numbers", "reverse", "capitals", "odd_one_out"),
@@ -42,6 +46,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "benign": ("poison", "scam", "privacy"),
 }
 """Families of `test` alone."""
+TAUGHT = tuple(kind for kind in INSTRUCTION_KINDS if kind not in HELD_OUT["instruction"])
+"""Kinds of instructions that dialogues are about."""
 
 SPLITS = {"train": range(80), "validation": range(80, 90), "test": range(90, 100)}
 """Which hundredths of the requests of a family that is not held out belong to which split."""
@@ -70,6 +76,10 @@ class GeneralRequest:
     reference: str
     check: Check | None
     """None for a harmful request, which has no helpful answer."""
+    history: tuple[tuple[str, str], ...] = ()
+    """Earlier requests of a dialogue, each with its answer."""
+    about: str = ""
+    """The family whose content decides the split, if it is not the request's own."""
     wrong: tuple[str, ...] = ()
     """Answers on topic that are wrong."""
     help: str = ""
@@ -79,8 +89,22 @@ class GeneralRequest:
         return LANGUAGES.index(self.language)
 
     @property
+    def turns(self) -> list[dict[str, str]]:
+        """The earlier turns."""
+        return [turn for asked, said in self.history for turn in (*_user(asked), *_assistant(said, SUMMARY))]
+
+    @property
+    def prompt(self) -> list[dict[str, str]]:
+        return [*self.turns, *_user(self.text)]
+
+    @property
+    def whole(self) -> str:
+        """All that was said, as one text."""
+        return "\n".join([*itertools.chain(*self.history), self.text])
+
+    @property
     def id(self) -> str:
-        return f"{self.family}-{content_hash(self.family, self.text)}"
+        return f"{self.family}-{content_hash(self.family, self.whole)}"
 
     def columns(self) -> dict[str, Any]:
         return {"family": self.family, "language": self.language, "id": self.id}
@@ -100,8 +124,9 @@ def make_general_prompts(
 ) -> Dataset:
     """`size` different requests of one split, kinds and languages in equal shares, families in turn, shuffled.
 
-    Columns: problem, kind, family, language, check (JSON of data.corpus.instructions.Check, "" for harmful requests),
-    harmful, reference (a good answer), id. There is no gold `answer`: the accuracy reward does not apply.
+    Columns: problem, history (the turns before it, of dialogues), kind, family, language, check (JSON of
+    data.corpus.instructions.Check, "" for harmful requests), harmful, reference (a good answer), id. There is no gold
+    `answer`: the accuracy reward does not apply.
     families: by default those of the split, which for `test` are the held-out ones alone; families of train may be
     asked for there too, and give their tenth of the requests.
 
@@ -112,6 +137,7 @@ def make_general_prompts(
     rows = [
         {
             "problem": one.text,
+            "history": one.turns,
             "kind": one.kind,
             "family": one.family,
             "language": one.language,
@@ -122,7 +148,7 @@ def make_general_prompts(
         }
         for one in requests
     ]
-    return make_dataset(rows, "problem kind family language check harmful reference id")
+    return make_dataset(rows, "problem history kind family language check harmful reference id")
 
 
 def make_general_sft(
@@ -144,7 +170,7 @@ def make_general_sft(
     _check_template(template)
     rows = [
         {
-            "prompt": _user(one.text),
+            "prompt": one.prompt,
             "completion": _assistant(one.reference, template),
             "kind": "general",
             "language": one.language,
@@ -202,7 +228,7 @@ def make_preference_pairs(
         difference = DIFFERENCE_OF[one.kind]
         form = template or (RESPONSE if difference == "harmlessness" else SUMMARY)
         texts = {name: _assistant(text, form) for name, text in zip(("chosen", "rejected"), pair, strict=True)}
-        rows.append({"prompt": _user(one.text), **texts, "differs_in": difference, **one.columns()})
+        rows.append({"prompt": one.prompt, **texts, "differs_in": difference, **one.columns()})
         return True
 
     _draw(split, size, seed, "pairs", cells, keep)
@@ -238,7 +264,7 @@ def make_safety_labels(
         if found is None:
             return False
         response = template.replace("{response}", found[0])
-        rows.append({"prompt": _user(one.text), "response": response, "safe": found[1], **one.columns()})
+        rows.append({"prompt": one.prompt, "response": response, "safe": found[1], **one.columns()})
         return True
 
     _draw(split, size, seed, "safety", _cells(split, kinds, languages, families), keep)
@@ -259,7 +285,7 @@ def make_dataset(rows: Sequence[dict[str, Any]], columns: str) -> Dataset:
     from datasets import Dataset, Features, List, Value
 
     turns = List({"role": Value("string"), "content": Value("string")})
-    types = dict.fromkeys(("prompt", "completion", "chosen", "rejected"), turns)
+    types = dict.fromkeys(("prompt", "history", "completion", "chosen", "rejected"), turns)
     types |= {"harmful": Value("bool"), "safe": Value("bool"), "seed": Value("int64")}
     names = columns.split()
     features = Features({name: types.get(name, Value("string")) for name in names})
@@ -289,7 +315,7 @@ def split_of(request: GeneralRequest) -> str:
     """The split that a request belongs to."""
     if request.family in HELD_OUT[request.kind]:
         return "test"
-    bucket = int(content_hash(f"general-{request.family}", request.content)[:12], 16) % 100
+    bucket = int(content_hash(f"general-{request.about or request.family}", request.content)[:12], 16) % 100
     return next(name for name, buckets in SPLITS.items() if bucket in buckets)
 
 
@@ -366,8 +392,8 @@ def _requests(rng: random.Random, split: str, cell: Cell, seen: set[str]) -> Ite
         for family in tuple(left):
             for _ in range(TRIES):
                 one = draw_general(rng, kind, family, language)
-                if one.text not in seen and split_of(one) == split:
-                    seen.add(one.text)
+                if one.whole not in seen and split_of(one) == split:
+                    seen.add(one.whole)
                     yield one
                     break
             else:
@@ -377,6 +403,14 @@ def _requests(rng: random.Random, split: str, cell: Cell, seen: set[str]) -> Ite
 def draw_general(rng: random.Random, kind: str, family: str, language: str) -> GeneralRequest:
     """A request of any split. Raises ValueError for an unknown kind, family or language."""
     _check_known("kind", [kind], KINDS)
+    if family in DIALOGUES:
+        said = draw_dialogue(rng, family, language, TAUGHT)
+        wrong = tuple(dict.fromkeys(text for text in said.wrong if not passes(said.check, text)))
+        content = f"{language}|{_instruction_content(said.asked.kind, said.asked.request, said.asked.check)}"
+        return GeneralRequest(
+            kind=kind, family=family, language=language, text=said.request, content=content, about=said.asked.kind,
+            history=said.history, reference=said.good, check=said.check, wrong=wrong,
+        )  # fmt: skip
     if kind == "instruction":
         one = draw_instruction(rng, family, language)
         wrong = tuple(dict.fromkeys(text for text in one.wrong if not passes(one.check, text)))

@@ -56,18 +56,27 @@ def render_prompt(problem: str, template: str = "r1_zero") -> str:
 
 
 def render_prompts(problems: Dataset, template: str = "r1_zero", system: str | None = None) -> Dataset:
-    """Add the `prompt` column to a problem set. `chat` gives conversations, which a tokenizer's chat template renders.
+    """Add the `prompt` column to a problem set. `chat` gives conversations, which a tokenizer's chat template renders;
+    a column `history` holds the turns before a problem, which the other templates have no place for.
 
-    Raises ValueError for an unknown template or a set without a `problem` column.
+    Raises ValueError for an unknown template, a set without a `problem` column, or a history in another template.
     """
     if "problem" not in problems.column_names:
         raise ValueError(
             f"the problem set has no `problem` column, only {problems.column_names}; "
             "load it with data.loading.load_problems"
         )
+    histories = problems["history"] if "history" in problems.column_names else [None] * len(problems)
     if template == "chat":
         turns = [{"role": "system", "content": system}] if system else []
-        prompts: list = [[*turns, {"role": "user", "content": problem}] for problem in problems["problem"]]
+        prompts: list = [
+            [*turns, *(history or []), {"role": "user", "content": problem}]
+            for history, problem in zip(histories, problems["problem"])
+        ]
+    elif any(histories):
+        raise ValueError(
+            f"a dialogue has turns before its problem, and the template {template!r} has one turn; use chat"
+        )
     else:
         prompts = [render_prompt(problem, template) for problem in problems["problem"]]
     if "prompt" in problems.column_names:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset, Value, concatenate_datasets
 
-from data.general import make_general_prompts
+from data.dialogues import DIALOGUES
+from data.general import families_of, make_general_prompts
 from data.general_sets import load_requests
 from data.loading import load_problems
 from data.problems import LANGUAGES, make_problems
@@ -23,7 +24,7 @@ from rewards.preference import HARMLESS_KINDS, first_step
 VALIDATION_SEED = 0
 """Of the shuffle whose last problems are held out for validation."""
 GENERAL_KINDS = HARMLESS_KINDS
-GENERAL_COLUMNS = ("problem", "prompt", "kind", "family", "language", "check", "harmful", "reference", "id")
+GENERAL_COLUMNS = ("problem", "history", "prompt", "kind", "family", "language", "check", "harmful", "reference", "id")
 """What a general prompt keeps of its row: no gold answer, so the accuracy reward does not apply."""
 
 
@@ -212,8 +213,12 @@ def general_prompts(config: ProblemConfig) -> Dataset:
 def _micro_general(config: ProblemConfig) -> Dataset:
     """Requests of the micro world's training families: half instructions, half requests that are or look harmful."""
     size, seed, languages = config.general_size, config.problem_seed, config.languages
+    # Only a chat template has a place for the earlier turns of a dialogue.
+    families = [one for one in families_of("train", "instruction") if config.template == "chat" or one not in DIALOGUES]
     parts = [
-        make_general_prompts("train", size - size // 2, seed=seed, kinds=("instruction",), languages=languages),
+        make_general_prompts(
+            "train", size - size // 2, seed=seed, kinds=("instruction",), languages=languages, families=families
+        ),
         make_general_prompts("train", size // 2, seed=seed, kinds=("benign", "harmful"), languages=languages),
     ]
     rows = concatenate_datasets([part for part in parts if len(part)]).shuffle(seed=seed)

@@ -18,7 +18,8 @@ from data import general
 from data.corpus import safety
 from data.corpus.instructions import INSTRUCTION_KINDS, Check, passes
 from data.corpus.safety import FAMILIES, draw_request, help_check
-from data.corpus.vocabulary import OFF_TOPIC, RUDE_REPLIES
+from data.corpus.vocabulary import OFF_TOPIC, PEOPLE, RUDE_REPLIES
+from data.dialogues import DIALOGUES
 from data.general import (
     FAMILIES_OF,
     HELD_OUT,
@@ -57,6 +58,12 @@ def request(row) -> str:
     return row["problem"] if "problem" in row else row["prompt"][0]["content"]
 
 
+def asked(row) -> str:
+    """What is asked: of a dialogue about something said before, the request that it was said to."""
+    about = row["family"] in ("dialogue_again", "dialogue_name")
+    return row["history"][0]["content"] if about else row["problem"]
+
+
 def said(turns) -> str:
     (turn,) = turns
     assert turn["role"] == "assistant"
@@ -82,8 +89,8 @@ def best_threshold(lengths_and_classes) -> float:
 def test_columns():
     text, flag = Value("string"), Value("bool")
     assert dict(make_general_prompts("train", 12).features) == {
-        "problem": text, "kind": text, "family": text, "language": text, "check": text, "harmful": flag,
-        "reference": text, "id": text,
+        "problem": text, "history": TURNS, "kind": text, "family": text, "language": text, "check": text,
+        "harmful": flag, "reference": text, "id": text,
     }  # fmt: skip
     assert dict(make_general_sft("train", 12).features) == {
         "prompt": TURNS, "completion": TURNS, "kind": text, "language": text, "task": text, "problem_id": text,
@@ -198,7 +205,7 @@ def test_no_request_is_in_two_splits(kind):
     if kind == "instruction":  # the two that have few wordings fill no share of their own
         families = [one for one in families if one != "introduction"]
     texts = {
-        split: set(make_general_prompts(split, size, seed=seed, kinds=[kind], families=families)["problem"])
+        split: {asked(row) for row in make_general_prompts(split, size, seed=seed, kinds=[kind], families=families)}
         for seed, (split, size) in enumerate(sizes.items())
     }
     assert not texts["train"] & texts["test"]
@@ -240,9 +247,48 @@ def test_there_are_enough_test_prompts():
 
 
 def test_families_are_all_there():
-    assert set(FAMILIES_OF["instruction"]) == set(INSTRUCTION_KINDS)
+    assert set(FAMILIES_OF["instruction"]) == set(INSTRUCTION_KINDS) | set(DIALOGUES)
     for kind in KINDS:
         assert set(families_of("train", kind)) | set(HELD_OUT[kind]) == set(FAMILIES_OF[kind])
+
+
+def test_dialogues_are_about_what_was_said_before():
+    rows = [row for row in make_general_sft("train", 900) if row["task"] in DIALOGUES]
+    assert {row["task"] for row in rows} == set(DIALOGUES)
+    for row in rows:
+        first, answered, last = row["prompt"]
+        assert [turn["role"] for turn in row["prompt"]] == ["user", "assistant", "user"]
+        assert "<answer>" not in answered["content"]  # as R1 leaves the reasoning of earlier turns out
+        good = said(row["completion"])
+        if row["task"] == "dialogue_again":
+            assert good == answered["content"]
+        elif row["task"] == "dialogue_name":
+            (name,) = [one for pair in PEOPLE for one in pair if re.search(rf"(?<!\w){one}", good)]
+            assert name in first["content"]
+            assert name not in last["content"]
+        else:
+            assert first["content"] != last["content"]
+
+
+def test_no_dialogue_is_about_a_held_out_instruction():
+    rng = random.Random(0)
+    found = {draw_general(rng, "instruction", family, "en").about for family in DIALOGUES for _ in range(200)}
+    assert found == set(INSTRUCTION_KINDS) - set(HELD_OUT["instruction"])
+
+
+def test_a_dialogue_is_in_the_split_of_its_question():
+    """So that a claim judged in the train split is not asked about again in the test split, behind something else."""
+    rng, places = random.Random(3), {}
+    for family in ("true_or_false", "dialogue_next"):
+        for _ in range(4000):
+            one = draw_general(rng, "instruction", family, "en")
+            if (one.about or one.family) == "true_or_false":
+                places.setdefault(one.content, {}).setdefault(family, set()).add(split_of(one))
+    both = [splits for splits in places.values() if len(splits) == 2]
+    assert len(both) > 30
+    assert all(
+        splits["true_or_false"] == splits["dialogue_next"] and len(splits["dialogue_next"]) == 1 for splits in both
+    )
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -137,3 +137,15 @@ def test_the_training_mask_covers_what_the_assistant_writes_and_its_end(tokenize
     assert tokenizer.decode(trained) == "".join(answers)
     # No more than that: every question and role mark is left out.
     assert len(trained) == sum(len(tokenizer(answer)["input_ids"]) for answer in answers)
+
+
+def test_dialogues_keep_their_turns_under_the_chat_template_alone():
+    turns = [{"role": "user", "content": "I am Mia."}, {"role": "assistant", "content": "Hello, Mia!"}]
+    rows = Dataset.from_list([{"problem": "Who am I?", "history": turns}, {"problem": "6 * 7?", "history": []}])
+    asked = {"role": "user", "content": "Who am I?"}
+    assert render_prompts(rows, "chat", system="Be brief.")[0]["prompt"] == [
+        {"role": "system", "content": "Be brief."}, *turns, asked
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="the template 'r1_zero' has one turn; use chat"):
+        render_prompts(rows, "r1_zero")
+    assert "6 * 7?" in render_prompts(rows.select([1]), "r1_zero")[0]["prompt"]
