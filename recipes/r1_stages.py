@@ -90,7 +90,7 @@ def fine_tuning(context: StageContext) -> StageResult:
     return of_filters(context, metrics=metrics, interrupted=interrupted(context))
 
 
-@declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS))
+@declare(outputs=("helpful", "harmless", "data"), check=checks(*REWARD_MODELS))
 def preference_models(context: StageContext) -> StageResult:
     """Reward models from the setting `model_name_or_path` or the input `model`."""
     reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))
@@ -108,7 +108,8 @@ def preference_models(context: StageContext) -> StageResult:
         for part, measured in metrics.items()
         for found in measured.get("data", {}).get("filters", ())
     ]
-    return StageResult(metrics=flat, filters=filters)
+    seen, kept = (sum(measured["data"][name] for measured in metrics.values()) for name in ("seen", "kept"))
+    return StageResult(metrics=flat, seen=seen, kept=kept, filters=filters)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from recipes.manifest import checkout_commit
@@ -95,6 +96,16 @@ class RunFolder:
         partial = self.path / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.path / name)
+
+    def save_dataset(self, name: str, rows: Dataset) -> None:
+        """A data set as a folder that `datasets.load_from_disk` reads; an older one is replaced when the new one is
+        whole. Raises OSError."""
+        final = self.path / name
+        partial = final.with_name(f"{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        rows.save_to_disk(str(partial))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
 
     def append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Add lines to a .jsonl file. A full disk costs the lines, not the run."""
