@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
 
@@ -38,7 +38,14 @@ from recipes.hacking_alarm import HackingAlarm
 from recipes.launch import batches_each, check_ranks
 from recipes.measure import JUDGE, table
 from recipes.parser import config_paths, parse, reported
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, with_general_prompts, with_kind
+from recipes.problem_sets import (
+    ProblemConfig,
+    as_drawn,
+    held_out_problems,
+    training_problems,
+    with_general_prompts,
+    with_kind,
+)
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
 from recipes.run_folder import RunFolder, RunRecorder, sample_row
@@ -129,6 +136,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
     if checkpoint is None and main_process:
         run.write_config(recipe, problems, args)
+        if problems.general_dataset is not None:
+            run.save_dataset("prompts", as_drawn(train, problems, args.plan_rollouts(args.world_size), args.seed))
     if recipe.resume and main_process:
         run.forget_after(latest_step(run.path) or 0)
 
@@ -193,6 +202,7 @@ def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:
     check_ranks(args.world_size)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    disable_progress_bars()
     args.disable_tqdm = True
     if args.device.type == "cpu" and args.world_size == 1:
         use_cores(recipe.cpu_threads)

@@ -6,7 +6,8 @@ import logging
 from collections import Counter
 
 import pytest
-from test_rl import SMALL, lines, status
+from datasets import load_from_disk
+from test_rl import RECIPE, SMALL, lines, status
 
 from grpo.config import GRPOConfig, RolloutPlan
 from grpo.rollouts import PromptStream
@@ -14,6 +15,7 @@ from recipes import problem_sets, rl
 from recipes.parser import parse
 from recipes.problem_sets import ProblemConfig, prompt_order, training_problems, with_general_prompts
 from recipes.rl import RLConfig
+from recipes.run_folder import RunFolder
 from rewards.preference import RewardInfo
 
 PLAN = RolloutPlan(num_prompts=8, num_minibatches=1, num_iterations=1)
@@ -198,6 +200,37 @@ def test_a_run_judges_general_prompts_in_its_last_part(tiny_model, reward_folder
     assert learned - {"rewards/helpful/mean"} <= seen[2] | seen[3]
     assert all("rewards/spread/mean" in keys for keys in seen)
     assert status(tmp_path / "run")["state"] == "finished"
+
+
+def test_a_run_keeps_its_prompts_in_their_order(tiny_model, reward_folders, tmp_path, monkeypatch):
+    rewards = REASONING | {"preference": {"args": reward_folders}}
+    run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
+    kept = load_from_disk(str(tmp_path / "run/prompts"))
+    config = ProblemConfig(general_dataset="micro", general_size=20, general_share=0.5, general_last_share=0.5,
+                           template="chat", train_size=SMALL["train_size"])  # fmt: skip
+    plan = RolloutPlan(num_prompts=2, num_minibatches=1, num_iterations=1)
+    drawn = with_general_prompts(training_problems(config)[0], config, plan, max_steps=4, seed=0)
+    for name in ("kind", "language", "id", "problem", "prompt"):
+        assert kept[name][:] == drawn[name][:]
+    assert kept["rollout"][:] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert set(kept["source"]) == {"micro"}
+    assert set(kept["seed"]) == {0}
+    for row, given in zip(kept, drawn, strict=True):
+        assert row["family"] == (given["task"] if row["kind"] == "reasoning" else given["family"]) is not None
+    monkeypatch.setattr(RunFolder, "save_dataset", None)  # a run that is resumed has them
+    recipe = rl.settings(["--config", str(RECIPE), "--output_dir", str(tmp_path / "run"), "--resume"])
+    rl.main(*recipe)
+    assert load_from_disk(str(tmp_path / "run/prompts"))["id"][:] == drawn["id"][:]
+
+
+def test_prompts_of_sets_of_one_kind_each_say_which_set(tmp_path):
+    sets = {"instruction": asked(tmp_path / "a.jsonl", "Tell", 9), "harmful": asked(tmp_path / "b.jsonl", "Steal", 9)}
+    config = ProblemConfig(general_dataset=sets, general_share=0.5, template="chat", train_size=20)
+    drawn = with_general_prompts(training_problems(config)[0], config, PLAN, max_steps=3, seed=5)
+    kept = problem_sets.as_drawn(drawn, config, PLAN, seed=5)
+    sources = {kind: {row["source"] for row in kept if row["kind"] == kind} for kind in set(kept["kind"])}
+    assert sources == {name: {path} for name, path in (sets | {"reasoning": "micro"}).items()}
+    assert None not in kept["id"][:]
 
 
 def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_folders, tmp_path):
