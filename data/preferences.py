@@ -47,6 +47,8 @@ class Pair:
     differs_in: str
     language: str
     family: str
+    kept_because: str
+    """What says that chosen is the better one: scores, a strength, a label, or the set itself."""
 
     @property
     def id(self) -> str:
@@ -71,15 +73,16 @@ def load_preferences(
     name: str | None = None,
     limit: int | None = None,
 ) -> Dataset:
-    """The pairs of a set: prompt, chosen, rejected (conversations), differs_in, family, language, id. What was dropped
-    is logged; `read_preferences` returns it.
+    """The pairs of a set: prompt, chosen, rejected (conversations), differs_in, family, language, id, and kept_because:
+    what says that chosen is the better one. What was dropped is logged; `read_preferences` returns it.
 
     source, split, name: as data.loading.load_problems takes them. differs_in: only pairs of "helpfulness" or of
-    "harmlessness"; a set without such pairs is an error. Of a set with chosen and rejected that does not say what they
-    differ in, it names the difference, by default helpfulness. min_gap: scores must be further apart than this, by
-    default MIN_GAP for UltraFeedback's raw scores and 0 elsewhere. balance_length: as many pairs in which chosen is
-    longer as in which it is shorter, at about the same difference; the surplus is dropped. length measures an answer,
-    by default in characters. limit: so many pairs. family names the recognised layout.
+    "harmlessness"; a set without such pairs is an error. Of a set with chosen and rejected that has neither scores nor
+    a column differs_in, it names the difference, by default helpfulness; scores judge helpfulness. min_gap: scores must
+    be further apart than this, by default MIN_GAP for UltraFeedback's raw scores and 0 elsewhere. balance_length: as
+    many pairs in which chosen is longer as in which it is shorter, at about the same difference; the surplus is
+    dropped. length measures an answer, by default in characters. limit: so many pairs. family names the recognised
+    layout.
 
     Raises FileNotFoundError, ConnectionError (Hub out of reach), or ValueError: columns of no layout, or no pair left,
     as when the answers of all pairs are equal.
@@ -142,8 +145,19 @@ def load_safety_labels(
     """Single responses with a verdict: prompt (a conversation), response (a text), safe, family, language, id.
 
     From PKU-SafeRLHF's columns (two responses a row), BeaverTails' (prompt, response, is_safe), or our own. A response
-    that came before, and an empty or unlabelled one, is dropped and counted in the log. Errors as load_preferences.
+    that came before, and an empty or unlabelled one, is dropped; the log says so, and `read_safety_labels` returns it.
+    Errors as load_preferences.
     """
+    labels, report = read_safety_labels(source, split=split, name=name, limit=limit)
+    log_drops(source, report)
+    return labels
+
+
+def read_safety_labels(
+    source: str | Path | Dataset, *, split: str = "train", name: str | None = None, limit: int | None = None
+) -> tuple[Dataset, dict[str, Any]]:
+    """As load_safety_labels, with what each filter dropped, as read_preferences. `seen` counts responses, of which a
+    row of PKU-SafeRLHF holds two."""
     from datasets import Dataset, Features, Value
 
     rows, label = open_source(source, split=split, name=name)
@@ -182,16 +196,19 @@ def load_safety_labels(
             )
     if not kept:
         raise ValueError(f"{label}: none of its {drops.seen} responses has a safety label. {drops}")
-    log_drops(source, drops.as_dict(len(kept)))
     types = {"prompt": _turns_type(), "safe": Value("bool")}
     columns = ("prompt", "response", "safe", "family", "language", "id")
     features = Features({column: types.get(column, Value("string")) for column in columns})
-    return Dataset.from_dict({column: [row[column] for row in kept] for column in columns}, features=features)
+    labels = Dataset.from_dict({column: [row[column] for row in kept] for column in columns}, features=features)
+    return labels, drops.as_dict(len(kept))
 
 
 def _nothing_left(label: str, layout: str, differs_in: str | None, drops: Drops) -> str:
     if not drops.seen:
-        return f"{label}: no pairs of {differs_in or 'any difference'} in it ({layout})"
+        return (
+            f"{label}: no pairs of {differs_in or 'any difference'} in it (its columns are those of {layout}); take a "
+            "set that says what its pairs differ in, as PKU-SafeRLHF's columns and a column differs_in do"
+        )
     equal = sum(drops.counts[name] for name in (SAME_TEXT, NO_PREFERENCE))
     if equal == drops.seen:
         return (
@@ -254,6 +271,7 @@ def _pair_dataset(pairs: Sequence[Pair]) -> Dataset:
         "family": [pair.family for pair in pairs],
         "language": [pair.language for pair in pairs],
         "id": [pair.id for pair in pairs],
+        "kept_because": [pair.kept_because for pair in pairs],
     }
     types = dict.fromkeys(("prompt", "chosen", "rejected"), _turns_type())
     return Dataset.from_dict(columns, features=Features({name: types.get(name, Value("string")) for name in columns}))
@@ -340,6 +358,7 @@ def _pair(
     chosen: object,
     rejected: object,
     family: str,
+    kept_because: str,
     differs_in: str = "helpfulness",
 ) -> Pair:
     turns, good, bad = _turns(prompt), _text(chosen), _text(rejected)
@@ -348,14 +367,22 @@ def _pair(
     if not good or not bad:
         raise _Skip("with an empty answer")
     return Pair(
-        prompt=turns, chosen=good, rejected=bad, differs_in=differs_in, language=_language(row, turns), family=family
-    )
+        prompt=turns, chosen=good, rejected=bad, differs_in=differs_in, language=_language(row, turns), family=family,
+        kept_because=kept_because,
+    )  # fmt: skip
+
+
+def _apart(better: float, worse: float) -> str:
+    return f"scores {better:g} > {worse:g}"
 
 
 def _read_binarized(row: Mapping[str, Any], asked: _Asked) -> list[tuple[str, Callable[[], Pair]]]:
-    """What the pairs differ in stands in the set, if it is ours; else the caller knows it."""
+    """What the pairs differ in stands in the set, if it is ours. Scores are of helpfulness, and a row that leaves its
+    differs_in empty says nothing else; of a set without either the caller knows it."""
     ours = row.get("differs_in") in DIFFERENCES
-    difference = str(row["differs_in"]) if ours else asked.differs_in or "helpfulness"
+    better, worse = _score(row.get("score_chosen")), _score(row.get("score_rejected"))
+    untold = better is None and worse is None and "differs_in" not in row
+    difference = str(row["differs_in"]) if ours else (asked.differs_in if untold else None) or "helpfulness"
     family = str(row["family"]) if ours and row.get("family") else "chosen and rejected"
 
     def pair() -> Pair:
@@ -364,13 +391,14 @@ def _read_binarized(row: Mapping[str, Any], asked: _Asked) -> list[tuple[str, Ca
             raise _Skip("with an empty answer")
         if chosen[:-1] != rejected[:-1]:
             raise _Skip("whose answers have different prompts")
-        better, worse = _score(row.get("score_chosen")), _score(row.get("score_rejected"))
+        why = str(row.get("kept_because") or "chosen in its set")
         if better is not None and worse is not None:
             if better < worse:
                 raise _Skip("whose rejected answer has the better score")
             asked.check_gap(better, worse)
+            why = _apart(better, worse)
         prompt = chosen[:-1] or row.get("prompt")
-        return _pair(row, prompt, chosen[-1]["content"], rejected[-1]["content"], family, difference)
+        return _pair(row, prompt, chosen[-1]["content"], rejected[-1]["content"], family, why, difference)
 
     return [(difference, pair)]
 
@@ -384,7 +412,7 @@ def _read_ultrafeedback(row: Mapping[str, Any], asked: _Asked) -> list[tuple[str
             raise _Skip("with fewer than two scored answers")
         best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
         asked.check_gap(best[0], worst[0], MIN_GAP)
-        return _pair(row, row["instruction"], best[1], worst[1], "UltraFeedback")
+        return _pair(row, row["instruction"], best[1], worst[1], "UltraFeedback", _apart(best[0], worst[0]))
 
     return [("helpfulness", pair)]
 
@@ -414,7 +442,8 @@ def _read_graded(rows: Dataset, asked: _Asked, drops: Drops) -> Iterator[Pair]:
                 raise _Skip("with fewer than two scored answers")
             best, worst = max(scored, key=lambda one: one[0]), min(scored, key=lambda one: one[0])
             asked.check_gap(best[0], worst[0])
-            pair = _pair(best[1], best[1]["prompt"], best[1]["response"], worst[1]["response"], "HelpSteer2")
+            why = _apart(best[0], worst[0])
+            pair = _pair(best[1], best[1]["prompt"], best[1]["response"], worst[1]["response"], "HelpSteer2", why)
         except _Skip as skip:
             drops.drop(str(skip), group[0])
             continue
@@ -433,7 +462,7 @@ def _read_strength(family: str, prompt: str, first: str, second: str, strength: 
                 raise _Skip(NO_PREFERENCE)
             asked.check_gap(abs(by), 0.0)
             chosen, rejected = (row[first], row[second]) if by < 0 else (row[second], row[first])
-            return _pair(row, row[prompt], chosen, rejected, family)
+            return _pair(row, row[prompt], chosen, rejected, family, f"{strength} {by:g}")
 
         return [("helpfulness", pair)]
 
@@ -461,7 +490,12 @@ def _safe_rlhf_pair(row: Mapping[str, Any], column: str, difference: str) -> Pai
         if not safe[chosen]:
             raise _Skip("whose safer answer is labelled unsafe")
     answers = row[f"response_{chosen}"], row[f"response_{1 - chosen}"]
-    return _pair(row, row["prompt"], *answers, "PKU-SafeRLHF", difference)
+    why = f"{column} {chosen}" + ("" if None in safe else f", {_verdict(safe[chosen])} > {_verdict(safe[1 - chosen])}")
+    return _pair(row, row["prompt"], *answers, "PKU-SafeRLHF", why, difference)
+
+
+def _verdict(safe: bool | None) -> str:
+    return "safe" if safe else "unsafe"
 
 
 _STRENGTHS = (  # family, prompt, first, second, strength

@@ -20,9 +20,14 @@ def latest_checkpoint(run_dir: str | Path) -> Path | None:
     found = []
     for folder in Path(run_dir).glob("checkpoint-*"):
         step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-        if step and (folder / "trainer_state.json").is_file():
+        if step and is_whole(folder):
             found.append((int(step.group(1)), folder))
     return max(found)[1] if found else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end, which trainer_state.json is."""
+    return (checkpoint / "trainer_state.json").is_file()
 
 
 def is_disk_full(error: BaseException) -> bool:

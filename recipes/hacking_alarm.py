@@ -24,14 +24,17 @@ from pathlib import Path
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
+from grpo.checkpoints import is_whole
 from recipes.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 RISE_ERRORS = 2.0
 """Standard errors that the reward must have risen by."""
+MESSAGE, STOPPED = "hacking/alarm", "hacking/stopped"
+"""In the trainer's log history, which every checkpoint holds: what the alarm said, and whether that ended the run."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,31 @@ def find_hacking(
     return Hacking(best, now, fall, fall_error, threshold, fmean(before), fmean(later), rise_error)
 
 
+def recall_alarm(run: RunFolder, history: Sequence[dict[str, Any]], stop: bool) -> None:
+    """Tell a run that resumes what its alarm had said before; of an alarm that ended it, whether it stays ended, which
+    `stop` (stop_on_hacking, now) decides."""
+    said = next((line for line in reversed(history) if MESSAGE in line), None)
+    if said is None:
+        return
+    run.alarm = said[MESSAGE]
+    run.alarm_stopped = stop and said[STOPPED]
+    if run.alarm_stopped:
+        logger.warning("the alarm ended this run at step %d and it trains no further: %s", said["step"], run.alarm)
+    elif said[STOPPED]:
+        logger.warning("the alarm ended this run at step %d; stop_on_hacking is off, so it goes on", said["step"])
+
+
+def advised_checkpoint(output_dir: str | Path, state: TrainerState) -> Path | None:
+    """The checkpoint of the best evaluation so far; None where there is none, as when the disk was full."""
+    folder = Path(output_dir) / f"checkpoint-{state.best_global_step}"
+    return folder if is_whole(folder) else None
+
+
 class HackingAlarm(TrainerCallback):
     """Looks at the logged history at every evaluation; so a run that resumes knows what happened before.
+
+    The best evaluation so far has a checkpoint, out of turn if need be, and that outlives those that follow it: it is
+    what the alarm will advise. What the alarm says goes into the history, and so into every checkpoint from there on.
 
     reward, accuracy: names of reward functions; the first as training logs it, the second as evaluations do.
     """
@@ -135,20 +161,18 @@ class HackingAlarm(TrainerCallback):
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         rewards, evaluations = self.series(state.log_history)
+        keep_best(args, state, control, evaluations)
         planned = round(state.max_steps / state.eval_steps) if args.eval_strategy == "steps" else None
         hacking = find_hacking(rewards, evaluations, planned, self.window, self.false_alarms)
         if hacking is None:
             return
+        message = hacking.describe(self.reward, self.accuracy)
+        self.run.alarm = message
+        state.log_history.append({"step": state.global_step, MESSAGE: message, STOPPED: self.stop})
         if state.is_world_process_zero:
-            message = hacking.describe(self.reward, self.accuracy)
             logger.warning("%s%s", message, "; the run stops here" if self.stop else "")
-            self.run.alarm = message
             line = {"step": state.global_step, "elapsed": self.run.last_elapsed(), **hacking.metrics}
             self.run.append("metrics.jsonl", [line])
-        # The checkpoint that the message advises must outlive those that follow it.
-        best = Path(args.output_dir) / f"checkpoint-{hacking.best.step}"
-        if best.is_dir():
-            state.best_model_checkpoint, state.best_global_step = str(best), hacking.best.step
         if self.stop:
             self.run.alarm_stopped = True
             control.should_save = control.should_training_stop = True
@@ -163,3 +187,14 @@ class HackingAlarm(TrainerCallback):
             if evaluated in line
         }
         return rewards, list(evaluations.values())
+
+
+def keep_best(args: Any, state: Any, control: Any, evaluations: Sequence[Evaluation]) -> None:
+    """Save the model that was just evaluated if it is the best so far, and spare the best one's checkpoint."""
+    if not evaluations:
+        return
+    best = max(evaluations, key=lambda evaluation: evaluation.accuracy).step
+    if best == state.global_step:
+        control.should_save = True
+    state.best_global_step = best
+    state.best_model_checkpoint = str(Path(args.output_dir) / f"checkpoint-{best}")  # what Trainer's rotation spares

@@ -2,26 +2,40 @@
 
 Pairs are TRL's conversational preference format: `prompt` (a conversation), `chosen` and `rejected` (one assistant turn
 each), `differs_in` ("helpfulness" or "harmlessness"). Labels are `prompt`, `response` (text) and `safe` (bool). Both
-may say `family` and `language`. A model sees of each answer what its reward reads (rewards.preference): the final
-summary, or the whole response. Rows that cannot teach are dropped, counted, and shown.
+may say `family`, `language`, `id` and `seed`. A model sees of each answer what its reward reads (rewards.preference):
+the final summary, or the whole response. Rows that cannot teach are dropped, counted, and shown; every other one says
+where it comes from and why it was kept.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 
 from data.drops import Drops
 from data.general import make_preference_pairs, make_safety_labels
-from data.preferences import load_safety_labels, read_preferences
+from data.preferences import read_preferences, read_safety_labels
 from data.sources import open_source
 from data.values import read_flag
 from rewards.preference import READERS, as_turns, assistant_turn
 from rewards.texts import message_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a row comes from and why it is among those that are used."""
+
+    source: str = ""
+    """`micro`, a file, a folder or a Hub name; of a made pair "made: " and how."""
+    id: str = ""
+    """Of the source's row; of a made pair that of the pair it was made of."""
+    seed: int | None = None
+    """That it was generated with; None for a row that was not, or whose set does not say."""
+    kept_because: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +46,7 @@ class Pair:
     rejected: list[dict[str, str]]
     family: str
     language: str
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +57,14 @@ class Label:
     safe: bool
     family: str
     language: str
+    origin: Origin = Origin()
 
 
-def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str) -> tuple[list[Pair], Drops]:
-    """The pairs that differ in `differs_in` (all, where rows do not say), reduced to what the reward reads.
+def read_pairs(
+    rows: Iterable[dict[str, Any]], reads: str, differs_in: str, label: str, source: str = "", seed: int | None = None
+) -> tuple[list[Pair], Drops]:
+    """The pairs that differ in `differs_in`, reduced to what the reward reads. Rows that do not say differ in
+    helpfulness. source, seed: of rows that do not say their own.
 
     Pairs whose reduced sides are equal, or one of them empty, are dropped and counted. Raises ValueError when the
     columns are missing, when none differs in what is asked, or when nothing is left.
@@ -53,7 +72,7 @@ def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, labe
     reduce, drops, pairs = READERS[reads], Drops(), []
     for row in rows:
         require(row, ("prompt", "chosen", "rejected"), label)
-        if row.get("differs_in") not in (None, differs_in):
+        if (row.get("differs_in") or "helpfulness") != differs_in:
             continue
         drops.seen += 1
         turns = as_turns(row["prompt"])
@@ -64,7 +83,8 @@ def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, labe
             drops.drop("chosen side is empty", row)
         else:
             better, worse = ([*turns, assistant_turn(text)] for text in (chosen, rejected))
-            pairs.append(Pair(chosen=better, rejected=worse, **about(row)))
+            why = "; ".join(["sides differ", *filter(None, [row.get("kept_because")])])
+            pairs.append(Pair(chosen=better, rejected=worse, **about(row), origin=origin(row, source, seed, why)))
     if not pairs:
         raise ValueError(nothing_left(label, differs_in, reads, drops))
     return pairs, drops
@@ -72,15 +92,21 @@ def read_pairs(rows: Iterable[dict[str, Any]], reads: str, differs_in: str, labe
 
 def nothing_left(label: str, differs_in: str, reads: str, drops: Drops) -> str:
     if not drops.seen:
-        return f"{label} has no pair that differs in {differs_in}; say so in its column differs_in, or leave that out"
+        return (
+            f"{label} has no pair that differs in {differs_in}; a column differs_in says what a pair differs in, and "
+            "one without it differs in helpfulness"
+        )
     return (
         f"no pair of {label} can teach anything: of {drops.seen}, {drops}. Compared is the {reads.replace('_', ' ')}; "
         "is `rejected` a copy of `chosen`?"
     )
 
 
-def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple[list[Label], Drops]:
+def read_labels(
+    rows: Iterable[dict[str, Any]], reads: str, label: str, source: str = "", seed: int | None = None
+) -> tuple[list[Label], Drops]:
     """Responses with their labels. One that comes both as safe and as unsafe teaches nothing and is dropped, each time.
+    source, seed: as read_pairs.
 
     Raises ValueError when the columns are missing, or when only one label is left.
     """
@@ -96,7 +122,8 @@ def read_labels(rows: Iterable[dict[str, Any]], reads: str, label: str) -> tuple
         if (safe := read_flag(row["safe"])) is None:
             drops.drop("safe is neither true nor false", row)
             continue
-        one = Label(conversation=[*turns, assistant_turn(response)], safe=safe, **about(row))
+        where = origin(row, source, seed, f"labelled {'safe' if safe else 'unsafe'}")
+        one = Label(conversation=[*turns, assistant_turn(response)], safe=safe, **about(row), origin=where)
         found.append(((message_text(turns), response), one, row))
     verdicts: dict[tuple[str, str], set[bool]] = {}
     for key, one, _ in found:
@@ -126,10 +153,19 @@ def about(row: dict[str, Any]) -> dict[str, str]:
     return {"family": str(row.get("family") or "all"), "language": str(row.get("language") or "")}
 
 
-def split_off(rows: Sequence[Any], size: int, families: Sequence[str], seed: int) -> tuple[list[Any], list[Any]]:
+def origin(row: dict[str, Any], source: str, seed: int | None, why: str) -> Origin:
+    own = row.get("seed")
+    identity = "" if row.get("id") is None else str(row["id"])
+    return Origin(source=source, id=identity, seed=own if isinstance(own, int) else seed, kept_because=why)
+
+
+def split_off(
+    rows: Sequence[Any], size: int, families: Sequence[str], seed: int, drops: Drops | None = None
+) -> tuple[list[Any], list[Any]]:
     """(training rows, held-out rows): everything of these families, up to half of `size`, and others up to `size`.
 
-    No prompt of a held-out row is trained on, and rows of held-out families beyond its share are left out of both.
+    No prompt of a held-out row is trained on, and rows of held-out families beyond its share are left out of both:
+    `drops` counts them.
     """
     order = random.Random(f"held-out-{seed}").sample(range(len(rows)), len(rows))
     strange = [row for row in order if rows[row].family in families][: size // 2]
@@ -137,12 +173,31 @@ def split_off(rows: Sequence[Any], size: int, families: Sequence[str], seed: int
     held = [*strange, *known[: size - len(strange)]]
     prompts = {prompt_text(rows[row]) for row in held}
     train = [row for row in known[size - len(strange) :] if prompt_text(rows[row]) not in prompts]
+    if drops is not None:
+        for row in sorted(set(order) - {*train, *held}):
+            drops.drop("family or prompt is held out", prompt_text(rows[row]))
     return [rows[row] for row in train], [rows[row] for row in held]
 
 
 def prompt_text(row: Pair | Label) -> str:
     conversation = row.chosen if isinstance(row, Pair) else row.conversation
     return message_text(conversation[:-1])
+
+
+def as_dataset(rows: Sequence[Pair | Label], differs_in: str) -> Dataset:
+    """The rows as a model sees them, each with its origin: `prompt`, then `chosen` and `rejected` or `response` and
+    `safe`; `differs_in`, `family`, `language`, `source`, `id`, `seed`, `kept_because`. open_pairs and open_labels read
+    them again."""
+    text, turns = Value("string"), List({"role": Value("string"), "content": Value("string")})
+    own = {"prompt": turns, "chosen": turns, "rejected": turns, "safe": Value("bool"), "seed": Value("int64")}
+    made = [_answers(row) | {"differs_in": differs_in} | about(vars(row)) | asdict(row.origin) for row in rows]
+    return Dataset.from_list(made, features=Features({name: own.get(name, text) for name in made[0]}))
+
+
+def _answers(row: Pair | Label) -> dict[str, Any]:
+    if isinstance(row, Pair):
+        return {"prompt": row.chosen[:-1], "chosen": row.chosen[-1:], "rejected": row.rejected[-1:]}
+    return {"prompt": row.conversation[:-1], "response": row.conversation[-1]["content"], "safe": row.safe}
 
 
 # --- made answers -----------------------------------------------------------------------------------------------------
@@ -163,6 +218,11 @@ def repeated(pair: Pair, other: Pair) -> str:
 MADE: dict[str, Callable[[Pair, Pair], str]] = {"off topic": off_topic, "echo": echo, "repeated": repeated}
 """Answers that are worse for certain, made of good ones: a good answer to a prompt of another family, the request
 itself, the good answer three times. A policy finds them, and pairs seldom hold them."""
+MADE_AS = {
+    "off topic": "a good answer to another prompt",
+    "echo": "the request itself",
+    "repeated": "the good answer three times",
+}
 
 
 def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
@@ -174,7 +234,10 @@ def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
         other = next((one for one in others if one.family != pair.family), pair)
         answer = MADE[how](pair, other).strip()
         if answer != pair.chosen[-1]["content"]:
-            made.append(replace(pair, rejected=[*pair.chosen[:-1], assistant_turn(answer)]))
+            where = Origin(
+                source=f"made: {how}", id=pair.origin.id, seed=seed, kept_because=f"made worse: {MADE_AS[how]}"
+            )
+            made.append(replace(pair, rejected=[*pair.chosen[:-1], assistant_turn(answer)], origin=where))
     return made
 
 
@@ -187,23 +250,33 @@ def open_pairs(
     """Pairs of `source` that differ in `differs_in`, and what reading it dropped.
 
     `micro` draws `micro_size` of the training families; anything else is a file, a folder or a Hub name, in our columns
-    or in those that data.preferences knows. min_gap: only pairs whose scores are further apart.
+    or in those that data.preferences knows. min_gap: only pairs whose scores are further apart. Raises ValueError for a
+    set that says nothing of `differs_in`: its pairs would be taken for what they are not.
     """
     if source == "micro":
         return list(make_preference_pairs("train", micro_size, seed=seed, differs_in=(differs_in,))), []
     rows: Dataset = open_source(source, split=split)[0]
     columns = set(rows.column_names)
+    if differs_in != "helpfulness" and {"chosen", "rejected"} <= columns and "differs_in" not in columns:
+        raise ValueError(
+            f"the pairs of {source} do not say what they differ in (its columns are {', '.join(rows.column_names)}), "
+            f"and {differs_in} cannot be learned from pairs of helpfulness. Take a set that judges it, in "
+            f"PKU-SafeRLHF's columns (safer_response_id), or write differs_in: {differs_in} into every row that is one"
+        )
     if {"prompt", "chosen", "rejected"} <= columns and "score_chosen" not in columns and min_gap is None:
         return list(rows), []
     pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap)
     return list(pairs), report["filters"]
 
 
-def open_labels(source: str, split: str, micro_size: int, seed: int) -> list[dict[str, Any]]:
-    """Safety labels of `source`, as open_pairs."""
+def open_labels(
+    source: str, split: str, micro_size: int, seed: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Safety labels of `source`, and what reading it dropped, as open_pairs."""
     if source == "micro":
-        return list(make_safety_labels("train", micro_size, seed=seed))
+        return list(make_safety_labels("train", micro_size, seed=seed)), []
     rows: Dataset = open_source(source, split=split)[0]
     if {"prompt", "response", "safe"} <= set(rows.column_names):
-        return list(rows)
-    return list(load_safety_labels(source, split=split))
+        return list(rows), []
+    labels, report = read_safety_labels(source, split=split)
+    return list(labels), report["filters"]

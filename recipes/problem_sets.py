@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from datasets import Dataset, Value, concatenate_datasets
+from datasets import Dataset, Features, Value, concatenate_datasets
 
 from data.dialogues import DIALOGUES
 from data.general import families_of, make_general_prompts
@@ -139,6 +139,38 @@ def with_general_prompts(
         first_rollout=-(-start // plan.num_updates), general_share=config.general_share, seed=seed,
     )  # fmt: skip
     return concatenate_datasets([reasoning, general]).select(order)
+
+
+def as_drawn(prompts: Dataset, config: ProblemConfig, plan: RolloutPlan, seed: int) -> Dataset:
+    """What with_general_prompts laid out as a run folder keeps it, a row a draw: `rollout` (from 0), `kind`, `source`
+    (the data set), `family` (of a reasoning problem its task), `language`, `id`, `seed` of the order, the request and
+    its prompt. What a set does not say is None."""
+
+    def column(*names: str) -> list[str | None]:
+        found = [prompts[name][:] for name in names if name in prompts.column_names]
+        return [next((value for value in values if value), None) for values in zip(*found)] or [None] * len(prompts)
+
+    rows = {
+        "rollout": [row // plan.num_prompts for row in range(len(prompts))],
+        "kind": column("kind"),
+        "source": [source_of(kind, config) for kind in column("kind")],
+        "family": column("family", "task"),
+        "language": column("language"),
+        "id": column("id"),
+        "seed": [seed] * len(prompts),
+        "problem": column("problem"),
+        "prompt": prompts["prompt"][:],
+    }
+    own = {"rollout": Value("int64"), "seed": Value("int64"), "prompt": prompts.features["prompt"]}
+    return Dataset.from_dict(rows, features=Features({name: own.get(name, Value("string")) for name in rows}))
+
+
+def source_of(kind: str | None, config: ProblemConfig) -> str:
+    """The data set that gives the prompts of a kind."""
+    if kind not in GENERAL_KINDS:
+        return config.dataset
+    general = config.general_dataset
+    return str(general[kind] if isinstance(general, dict) else general)
 
 
 def prompt_order(

@@ -44,10 +44,12 @@ def reinforcement(context: StageContext) -> StageResult:
     if not context.is_main_process:  # which alone writes what is read below
         return StageResult()
     lines = json_lines(context.folder / "metrics.jsonl")
-    last = lines[-1] if lines else {}
+    # Evaluations and the alarm write lines too.
+    last: dict[str, Any] = next((line for line in reversed(lines) if "reward" in line), {})
     shown = ("reward", "completions/mean_length", "entropy", "step")
     metrics = {name: last[name] for name in shown if name in last}
-    return StageResult(metrics=metrics, interrupted=interrupted(context))
+    alarm = run_status(context).get("alarm")
+    return StageResult(metrics=metrics, interrupted=interrupted(context), notes=[alarm] if alarm else [])
 
 
 def with_reward_models(context: StageContext) -> dict[str, Any]:
@@ -90,7 +92,7 @@ def fine_tuning(context: StageContext) -> StageResult:
     return of_filters(context, metrics=metrics, interrupted=interrupted(context))
 
 
-@declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS))
+@declare(outputs=("helpful", "harmless", "data"), check=checks(*REWARD_MODELS))
 def preference_models(context: StageContext) -> StageResult:
     """Reward models from the setting `model_name_or_path` or the input `model`."""
     reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))
@@ -108,7 +110,8 @@ def preference_models(context: StageContext) -> StageResult:
         for part, measured in metrics.items()
         for found in measured.get("data", {}).get("filters", ())
     ]
-    return StageResult(metrics=flat, filters=filters)
+    seen, kept = (sum(measured["data"][name] for measured in metrics.values()) for name in ("seen", "kept"))
+    return StageResult(metrics=flat, seen=seen, kept=kept, filters=filters)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------
@@ -134,9 +137,12 @@ def begun(folder: Path) -> bool:
     )
 
 
+def run_status(context: StageContext) -> dict[str, Any]:
+    return json.loads((context.folder / "status.json").read_text(encoding="utf-8"))
+
+
 def interrupted(context: StageContext) -> bool:
-    status = json.loads((context.folder / "status.json").read_text(encoding="utf-8"))
-    return status["state"] == "interrupted"
+    return run_status(context)["state"] == "interrupted"
 
 
 def of_filters(context: StageContext, **more: Any) -> StageResult:

@@ -6,9 +6,10 @@ Source: DeepSeek-R1 (arXiv:2501.12948v2): helpfulness from 66,000 preference pai
 harmlessness pointwise from 106,000 prompts with labels (the whole response decides), batch 256, learning rate 6e-6, one
 epoch. Pairs go through TRL's RewardTrainer (Bradley-Terry), labels through transformers' Trainer (a binary classifier).
 
-Writes helpful/ and harmless/ (plain Hugging Face folders with reward.json, which rewards.preference reads) and
-metrics.json: what the models get right of answers that were held out, of families that were held out too, and how much
-of a score is length. A model's folder appears when it is finished; what is unfinished goes on from its checkpoint.
+Writes helpful/ and harmless/ (plain Hugging Face folders with reward.json, which rewards.preference reads), data/ (what
+each model was trained and measured on, every row with its origin) and metrics.json: what the models get right of
+answers that were held out, of families that were held out too, and how much of a score is length. A model's folder
+appears when it is finished; what is unfinished goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -56,9 +57,11 @@ from recipes.preference_sets import (
     MADE,
     Label,
     Pair,
+    as_dataset,
     made_pairs,
     open_labels,
     open_pairs,
+    prompt_text,
     read_labels,
     read_pairs,
     split_off,
@@ -80,13 +83,13 @@ class RewardModelsConfig:
     """A causal language model whose tokenizer has a chat template; its head is replaced by one score."""
     models: list[str] = field(default_factory=lambda: list(READS))
     preferences: str = "micro"
-    """Preference pairs: `micro`, a file, a folder or a Hub name."""
+    """Preference pairs for the helpful model: `micro`, a file, a folder or a Hub name."""
     safety: str = "micro"
-    """Safety labels, the same."""
+    """Safety labels for the harmless model, the same; with `harmless_from: pairs` pairs that differ in harmlessness."""
     preferences_split: str = "train"
     safety_split: str = "train"
     harmless_from: str = "labels"
-    """"labels": pointwise, as in the paper. "pairs": from the preference pairs that differ in harmlessness."""
+    """What `safety` holds. "labels": pointwise, as in the paper. "pairs": pairs that differ in harmlessness."""
     micro_size: int = 5000
     """Micro world: pairs and labels to draw, the held-out ones included."""
     train_size: int | None = None
@@ -191,15 +194,18 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     pairwise = part == "helpful" or recipe.harmless_from == "pairs"
     rows, drops, reading = read_rows(part, recipe, pairwise)
     train: Sequence[Any]
-    train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed)
+    train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed, drops)
     if pairwise and recipe.balance_lengths and train:
         train = balanced(train, drops, args.seed)
-    train = train[: recipe.train_size]
+    train = cut(train, recipe.train_size, drops)
     check_sizes(part, train, held_out, recipe)
     if part == "helpful":
-        train = with_made(train, recipe.made_share, args.seed)
+        train = with_made(train, recipe.made_share, args.seed, drops)
     set_seed(args.seed)  # the new head is drawn
     tokenizer = AutoTokenizer.from_pretrained(recipe.model_name_or_path, padding_side="right")
+    train, ids = short_enough(train, tokenizer, args.max_length, drops, part)
+    if args.process_index == 0:
+        save_data(folder, part, train, held_out)
     training = RunFolder(folder / "training" / part)
     training.path.mkdir(parents=True, exist_ok=True)
     trained = fully_trained(training.path)
@@ -207,12 +213,9 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     own_args = copy.copy(args)
     own_args.output_dir = str(training.path)
     build: Callable[..., Trainer] = pair_trainer if pairwise else label_trainer
-    trainer = build(model, own_args, tokenizer, train)
-    too_long = len(train) - len(trainer.train_dataset)
+    trainer = build(model, own_args, tokenizer, train, ids)
     if args.process_index == 0:
-        print(
-            f"{part}: {len(train) - too_long} {'pairs' if pairwise else 'labels'}, {len(held_out)} held out", flush=True
-        )
+        print(f"{part}: {len(train)} {'pairs' if pairwise else 'labels'}, {len(held_out)} held out", flush=True)
     if trained is None:
         run_trainer(trainer, training, part)
     partial = folder / f"{part}.partial"
@@ -221,26 +224,67 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(partial))  # on every rank: where weights are sharded, all give their part
     if args.process_index == 0:
-        finish(trainer, folder, part, recipe, pairwise, held_out, filters_of(drops, reading) | {"too_long": too_long})
+        data = filters_of(drops, reading) | {"train": len(train), "held_out": len(held_out)}
+        finish(trainer, folder, part, recipe, pairwise, held_out, data)
     trainer.accelerator.wait_for_everyone()
 
 
 def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Sequence[Any], Drops, list[dict]]:
     """The usable rows of one model's source, what was dropped of it, and what its reader had dropped before."""
-    reads = READS[part]
+    setting = "preferences" if part == "helpful" else "safety"
+    source, split = getattr(recipe, setting), getattr(recipe, f"{setting}_split")
+    seed = recipe.problem_seed if source == "micro" else None  # of rows that this run draws
+    reads, label = READS[part], f"{setting} {source}"
+    drawn = source, split, recipe.micro_size, recipe.problem_seed
     if pairwise:
         differs_in = DIFFERS_IN[part]
-        raw, reading = open_pairs(
-            recipe.preferences, recipe.preferences_split, recipe.micro_size, recipe.problem_seed, differs_in,
-            recipe.min_gap,
-        )  # fmt: skip
-        return *read_pairs(raw, reads, differs_in, f"preferences {recipe.preferences}"), reading
-    raw = open_labels(recipe.safety, recipe.safety_split, recipe.micro_size, recipe.problem_seed)
-    return *read_labels(raw, reads, f"safety {recipe.safety}"), []
+        raw, reading = open_pairs(*drawn, differs_in, recipe.min_gap)
+        return *read_pairs(raw, reads, differs_in, label, source, seed), reading
+    raw, reading = open_labels(*drawn)
+    return *read_labels(raw, reads, label, source, seed), reading
+
+
+def cut(rows: Sequence[Any], size: int | None, drops: Drops) -> Sequence[Any]:
+    """The first `size` rows, all for None."""
+    for row in rows[len(rows) if size is None else size :]:
+        drops.drop("beyond train_size", prompt_text(row))
+    return rows[:size]
+
+
+Ids = tuple[list[int], ...]
+"""A row's token ids: of both sides of a pair, or of the one conversation of a label."""
+
+
+def short_enough(
+    rows: Sequence[Any], tokenizer: PreTrainedTokenizerBase, max_length: int | None, drops: Drops, part: str
+) -> tuple[list[Any], list[Ids]]:
+    """The rows that no side of which is longer than max_length tokens, and their ids. ValueError where none is left."""
+    kept = []
+    for row in rows:
+        sides = (row.chosen, row.rejected) if isinstance(row, Pair) else (row.conversation,)
+        ids = tuple(encode_conversation(tokenizer, side) for side in sides)
+        longest = max(map(len, ids))
+        if max_length is None or longest <= max_length:
+            kept.append((row, ids))
+        else:
+            drops.drop("too long", f"{longest} tokens: {prompt_text(row)}")
+    if not kept:
+        raise ValueError(
+            f"all {len(rows)} rows to train the {part} model on are longer than max_length ({max_length} tokens), such "
+            f"as {drops.examples['too long'][0]!r}; raise max_length"
+        )
+    return [row for row, _ in kept], [ids for _, ids in kept]
+
+
+def save_data(folder: Path, part: str, train: Sequence[Any], held_out: Sequence[Any]) -> None:
+    """data/<part>/train and data/<part>/held_out: what the model learns from and what it is measured on."""
+    for name, rows in (("train", train), ("held_out", held_out)):
+        RunFolder(folder).save_dataset(f"data/{part}/{name}", as_dataset(rows, DIFFERS_IN[part]))
 
 
 def filters_of(drops: Drops, reading: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a stage reports of its filters: those of the source's reader first."""
+    """What a stage reports of its filters: those of the source's reader first. `seen` is `kept` and all that was
+    dropped."""
     report = drops.as_dict(kept=drops.seen - drops.counts.total())
     before = sum(one["dropped"] for one in reading)
     return report | {"filters": [*reading, *report["filters"]], "seen": before + report["seen"]}
@@ -285,12 +329,15 @@ def balanced(pairs: Sequence[Pair], drops: Drops, seed: int) -> list[Pair]:
     return kept
 
 
-def with_made(pairs: Sequence[Pair], made_share: float, seed: int) -> list[Pair]:
-    """The pairs, and a share of them once more with a made answer, of each kind alike."""
+def with_made(pairs: Sequence[Pair], made_share: float, seed: int, drops: Drops | None = None) -> list[Pair]:
+    """The pairs, and a share of them once more with a made answer, of each kind alike; `drops` has seen those too."""
     each = round(made_share * len(pairs) / len(MADE))
     rng = random.Random(seed)
     chosen = {how: [pairs[rng.randrange(len(pairs))] for _ in range(each)] for how in MADE}
-    return [*pairs, *(pair for how in MADE for pair in made_pairs(chosen[how], how, seed))]
+    made = [pair for how in MADE for pair in made_pairs(chosen[how], how, seed)]
+    if drops is not None:
+        drops.seen += len(made)
+    return [*pairs, *made]
 
 
 def load_scorer(path: str, tokenizer: PreTrainedTokenizerBase, pairwise: bool) -> PreTrainedModel:
@@ -304,30 +351,27 @@ def load_scorer(path: str, tokenizer: PreTrainedTokenizerBase, pairwise: bool) -
 
 
 def pair_trainer(
-    model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]
-) -> Trainer:
-    """TRL's RewardTrainer over batches of pairs of like length. Pairs longer than max_length are left out."""
-    sides = [
-        (encode_conversation(tokenizer, pair.chosen), encode_conversation(tokenizer, pair.rejected)) for pair in pairs
-    ]
-    sides = [pair for pair in sides if args.max_length is None or max(map(len, pair)) <= args.max_length]
-    order = like_lengths([max(map(len, pair)) for pair in sides], args.train_batch_size * args.world_size, args.seed)
-    chosen, rejected = ([sides[row][side] for row in order] for side in (0, 1))
+    model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair],
+    ids: Sequence[Ids],
+) -> Trainer:  # fmt: skip
+    """TRL's RewardTrainer over batches of pairs of like length."""
+    order = like_lengths([max(map(len, pair)) for pair in ids], args.train_batch_size * args.world_size, args.seed)
+    chosen, rejected = ([ids[row][side] for row in order] for side in (0, 1))
     args.train_sampling_strategy = "sequential"
     dataset = Dataset.from_dict({"chosen_ids": chosen, "rejected_ids": rejected})
     return RewardTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
 
 
 def label_trainer(
-    model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, labels: Sequence[Label]
-) -> Trainer:
-    """transformers' Trainer with binary cross-entropy; responses longer than max_length are left out.
+    model: PreTrainedModel, args: RewardTrainingConfig, tokenizer: PreTrainedTokenizerBase, labels: Sequence[Label],
+    ids: Sequence[Ids],
+) -> Trainer:  # fmt: skip
+    """transformers' Trainer with binary cross-entropy.
 
     In random order: refusals and agreements differ in length, so batches of like length would hold one label each.
     """
-    rows = [(encode_conversation(tokenizer, label.conversation), [float(label.safe)]) for label in labels]
-    rows = [row for row in rows if args.max_length is None or len(row[0]) <= args.max_length]
-    dataset = Dataset.from_dict({"input_ids": [ids for ids, _ in rows], "labels": [safe for _, safe in rows]})
+    safe = [[float(label.safe)] for label in labels]
+    dataset = Dataset.from_dict({"input_ids": [conversation for (conversation,) in ids], "labels": safe})
     collator = DataCollatorWithPadding(tokenizer)
     return Trainer(model, args, train_dataset=dataset, processing_class=tokenizer, data_collator=collator)
 

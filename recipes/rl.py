@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
 
@@ -34,11 +34,18 @@ from grpo.config import GRPOConfig
 from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
-from recipes.hacking_alarm import HackingAlarm
+from recipes.hacking_alarm import HackingAlarm, advised_checkpoint, recall_alarm
 from recipes.launch import batches_each, check_ranks
 from recipes.measure import JUDGE, table
 from recipes.parser import config_paths, parse, reported
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, with_general_prompts, with_kind
+from recipes.problem_sets import (
+    ProblemConfig,
+    as_drawn,
+    held_out_problems,
+    training_problems,
+    with_general_prompts,
+    with_kind,
+)
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
 from recipes.run_folder import RunFolder, RunRecorder, sample_row
@@ -70,7 +77,8 @@ class RLConfig:
     hacking_alarm: str | None = None
     """The reward that must not rise while held-out accuracy falls, such as `preference`; None: no alarm."""
     stop_on_hacking: bool = False
-    """End the run, with a checkpoint, when the alarm goes off: then it is finished."""
+    """End the run when the alarm goes off, as finished: model/ is that of the best evaluation, which the alarm advises,
+    and --resume trains no further unless this is set to false."""
     hacking_window: int = 10
     """Log lines over which the watched reward is averaged before it is compared, 3 or more."""
     resume: bool = False
@@ -99,6 +107,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         raise ValueError("reward_weights is not a recipe's setting: write the weights in `rewards: {name: weight}`")
     args.reward_weights = weights
     check_alarm(recipe, problems, args)
+    if recipe.hacking_alarm is not None and args.save_total_limit == 1:
+        args.save_total_limit = 2  # the best and the last: with 1, Trainer deletes the last when it ends
     train, validation = training_problems(problems)
     if problems.general_dataset is not None:
         check_start(recipe, problems, args)
@@ -111,10 +121,14 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     checkpoint = latest_checkpoint(run.path) if recipe.resume else None
     args.output_dir = str(run.path)
 
-    done = checkpoint is not None and 0 < args.max_steps <= (latest_step(run.path) or 0)
-    trainer = GRPOTrainer(str(checkpoint) if done else recipe.model_name_or_path, rewards, args, train, validation)
+    before = None if checkpoint is None else TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+    if before is not None:
+        recall_alarm(run, before.log_history, recipe.stop_on_hacking)
+    done = before is not None and (0 < args.max_steps <= before.global_step or run.alarm_stopped)
+    trained = (advised_checkpoint(run.path, before) if before and run.alarm_stopped else None) or checkpoint
+    trainer = GRPOTrainer(str(trained) if done else recipe.model_name_or_path, rewards, args, train, validation)
     if done:
-        trainer.state = TrainerState.load_from_json(f"{checkpoint}/trainer_state.json")
+        trainer.state = before
     main_process = trainer.accelerator.is_main_process
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)
@@ -129,6 +143,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         run.check_space(sum(p.numel() for p in trainer.model.parameters()), args.save_total_limit or 3)
     if checkpoint is None and main_process:
         run.write_config(recipe, problems, args)
+        if problems.general_dataset is not None:
+            run.save_dataset("prompts", as_drawn(train, problems, args.plan_rollouts(args.world_size), args.seed))
     if recipe.resume and main_process:
         run.forget_after(latest_step(run.path) or 0)
 
@@ -137,7 +153,7 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
             display.attach(trainer)
         measured = Measured(trainer, test, run, recipe, display)
         measured.before()
-        state = train_to_the_end(trainer, run, checkpoint)
+        state = train_to_the_end(trainer, run, checkpoint, done)
         measured.after(state)
     if main_process:
         print(measured.summary())
@@ -193,6 +209,7 @@ def prepare_process(recipe: RLConfig, args: GRPOConfig) -> None:
     check_ranks(args.world_size)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    disable_progress_bars()
     args.disable_tqdm = True
     if args.device.type == "cpu" and args.world_size == 1:
         use_cores(recipe.cpu_threads)
@@ -210,11 +227,13 @@ def open_run(args: GRPOConfig) -> RunFolder:
     return RunFolder(path)
 
 
-def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | None) -> str:
-    """Train and save the model: "finished", or "interrupted" by a first Ctrl-C. A checkpoint of the last step needs no
-    training, and Trainer would add a step to it."""
-    if not 0 < trainer.args.max_steps <= trainer.state.global_step:
+def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | None, done: bool) -> str:
+    """Train and save the model: "finished", or "interrupted" by a first Ctrl-C. `done`: the checkpoint is that of the
+    run's last step and needs no training, and Trainer would add a step to it."""
+    if not done:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if run.alarm_stopped:
+        take_advised(trainer, run, loaded=done)
     whole = trainer.state.global_step >= trainer.state.max_steps or run.alarm_stopped
     state = "finished" if whole else "interrupted"
     if trainer.accelerator.is_main_process:
@@ -227,6 +246,28 @@ def train_to_the_end(trainer: GRPOTrainer, run: RunFolder, checkpoint: Path | No
         shutil.rmtree(run.path / "model", ignore_errors=True)
         logger.error("the trained model was not saved: the disk is full; checkpoint-* has what was saved before")
     return state
+
+
+def take_advised(trainer: GRPOTrainer, run: RunFolder, loaded: bool) -> None:
+    """After the alarm ended a run: the weights of the best evaluation in place of the hacked ones, for model/ and for
+    the last measurement. `loaded`: the trainer was made with them."""
+    state = trainer.state
+    best = advised_checkpoint(run.path, state)
+    if best is None:
+        logger.error(
+            "the checkpoint of step %s, which the alarm advises, is not in %s: model/ holds the hacked weights of step "
+            "%d, where the run stopped; don't go on from them", state.best_global_step, run.path, state.global_step,
+        )  # fmt: skip
+        return
+    if not loaded:
+        state.best_model_checkpoint = str(best)
+        trainer._load_best_model()
+    run.model_step = state.best_global_step
+    run.alarm = f"{run.alarm}; model/ holds the weights of step {run.model_step}"
+    logger.warning(
+        "model/ holds the weights of step %d, which the alarm advises, and not those of step %d, where the run stopped",
+        run.model_step, state.global_step,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

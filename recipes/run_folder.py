@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainerCallback
 
 from recipes.manifest import checkout_commit
@@ -48,6 +49,8 @@ class RunFolder:
         """What recipes.hacking_alarm saw; status.json shows it from then on."""
         self.alarm_stopped = False
         """Whether it ended the run, which then is no run that was broken off."""
+        self.model_step: int | None = None
+        """The step whose weights model/ holds, where that is not the last; status.json shows it."""
 
     @classmethod
     def new(cls, path: str | Path) -> RunFolder:
@@ -96,6 +99,16 @@ class RunFolder:
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.path / name)
 
+    def save_dataset(self, name: str, rows: Dataset) -> None:
+        """A data set as a folder that `datasets.load_from_disk` reads; an older one is replaced when the new one is
+        whole. Raises OSError."""
+        final = self.path / name
+        partial = final.with_name(f"{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        rows.save_to_disk(str(partial))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+
     def append(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Add lines to a .jsonl file. A full disk costs the lines, not the run."""
         try:
@@ -125,8 +138,9 @@ class RunFolder:
         return [line for line in text.split("\n") if line]
 
     def set_status(self, state: str, step: int = 0, max_steps: int = 0, error: str | None = None) -> None:
-        alarm = {"alarm": self.alarm} if self.alarm else {}
-        self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error} | alarm)
+        told = {"alarm": self.alarm, "model_step": self.model_step}
+        told = {name: value for name, value in told.items() if value is not None}
+        self.write_json("status.json", {"state": state, "step": step, "max_steps": max_steps, "error": error} | told)
 
     def check_space(self, num_parameters: int, checkpoints: int) -> None:
         """Warn before training when the disk cannot hold the checkpoints: weights and two moments in float32 each."""

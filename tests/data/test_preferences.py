@@ -8,9 +8,9 @@ import pytest
 from datasets import Dataset
 
 from data.general import make_preference_pairs, make_safety_labels
-from data.preferences import load_preferences, load_safety_labels, read_preferences
+from data.preferences import load_preferences, load_safety_labels, read_preferences, read_safety_labels
 
-COLUMNS = ["prompt", "chosen", "rejected", "differs_in", "family", "language", "id"]
+COLUMNS = ["prompt", "chosen", "rejected", "differs_in", "family", "language", "id", "kept_because"]
 
 
 def write(path, rows):
@@ -236,7 +236,7 @@ def test_our_own_pairs_come_back_as_they_are(tmp_path):
     harmless = load_preferences(tmp_path / "dataset", differs_in="harmlessness")
     assert set(harmless["differs_in"]) == {"harmlessness"}
     assert len(harmless) == 30
-    assert harmless.features == ours.features
+    assert harmless.remove_columns("kept_because").features == ours.features
 
 
 def test_balanced_lengths():
@@ -289,6 +289,37 @@ def test_mistakes_are_named(tmp_path):
         load_preferences(tmp_path / "nowhere.jsonl")
 
 
+def test_every_pair_says_why_it_was_kept(tmp_path):
+    """In the terms of its own set, so that a reader can look it up there."""
+    graded = [{"prompt": "Q", "response": name, "helpfulness": score} for name, score in (("a", 4), ("b", 1))]
+    strength = {"prompt": "Q", "response_1": "a", "response_2": "b", "preference_strength": -2}
+    raw = {"instruction": "Q", "completions": [completion("a", 4.5), completion("b", 2.0)]}
+    for rows, expected in (
+        ([binarized("Q", "a", "b", 4.0, 2.0)], ["scores 4 > 2"]),
+        ([raw], ["scores 4.5 > 2"]),
+        (graded, ["scores 4 > 1"]),
+        ([strength], ["preference_strength -2"]),
+        ([{"prompt": "Q", "chosen": "a", "rejected": "b"}], ["chosen in its set"]),
+        (SAFE_RLHF[:1], ["better_response_id 1, unsafe > safe", "safer_response_id 0, safe > unsafe"]),
+    ):
+        assert load_preferences(Dataset.from_list(rows))["kept_because"][:] == expected
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [binarized("Q", "good", "bad")],  # scores are of helpfulness
+        [{"instruction": "Q", "completions": [completion("a", 4.5), completion("b", 2.0)]}],
+        [{"prompt": "Q", "response_1": "a", "response_2": "b", "preference_strength": 1}],
+        [{"prompt": "Q", "response_0": "a", "response_1": "b", "better_response_id": 0}],
+        [{"prompt": "Q", "chosen": "a", "rejected": "b", "differs_in": None}],
+    ],
+)
+def test_pairs_that_say_nothing_of_harm_never_become_pairs_of_harmlessness(rows):
+    with pytest.raises(ValueError, match=r"no pairs of harmlessness in it .*; take a set that says what its pairs"):
+        load_preferences(Dataset.from_list(rows), differs_in="harmlessness")
+
+
 # --- safety labels ----------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +337,10 @@ def test_safety_labels_of_both_responses(tmp_path, caplog):
     assert len(found) == 9  # "same" once, with its first label
     assert "1 seen before with another label" in caplog.text
     assert len(load_safety_labels(Dataset.from_list(SAFE_RLHF), limit=3)) == 3
+    again, report = read_safety_labels(Dataset.from_list(SAFE_RLHF))
+    assert again["response"][:] == labels["response"][:]
+    assert (report["seen"], report["kept"]) == (10, 9)
+    assert report["filters"] == [{"name": "seen before with another label", "dropped": 1, "examples": ["same"]}]
 
 
 def test_safety_labels_of_single_responses():

@@ -6,14 +6,18 @@ import logging
 from collections import Counter
 
 import pytest
-from test_rl import SMALL, lines, status
+import torch
+from datasets import load_from_disk
+from test_rl import RECIPE, SMALL, lines, status, weights
 
 from grpo.config import GRPOConfig, RolloutPlan
 from grpo.rollouts import PromptStream
 from recipes import problem_sets, rl
+from recipes.hacking_alarm import HackingAlarm
 from recipes.parser import parse
 from recipes.problem_sets import ProblemConfig, prompt_order, training_problems, with_general_prompts
 from recipes.rl import RLConfig
+from recipes.run_folder import RunFolder
 from rewards.preference import RewardInfo
 
 PLAN = RolloutPlan(num_prompts=8, num_minibatches=1, num_iterations=1)
@@ -200,6 +204,37 @@ def test_a_run_judges_general_prompts_in_its_last_part(tiny_model, reward_folder
     assert status(tmp_path / "run")["state"] == "finished"
 
 
+def test_a_run_keeps_its_prompts_in_their_order(tiny_model, reward_folders, tmp_path, monkeypatch):
+    rewards = REASONING | {"preference": {"args": reward_folders}}
+    run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
+    kept = load_from_disk(str(tmp_path / "run/prompts"))
+    config = ProblemConfig(general_dataset="micro", general_size=20, general_share=0.5, general_last_share=0.5,
+                           template="chat", train_size=SMALL["train_size"])  # fmt: skip
+    plan = RolloutPlan(num_prompts=2, num_minibatches=1, num_iterations=1)
+    drawn = with_general_prompts(training_problems(config)[0], config, plan, max_steps=4, seed=0)
+    for name in ("kind", "language", "id", "problem", "prompt"):
+        assert kept[name][:] == drawn[name][:]
+    assert kept["rollout"][:] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert set(kept["source"]) == {"micro"}
+    assert set(kept["seed"]) == {0}
+    for row, given in zip(kept, drawn, strict=True):
+        assert row["family"] == (given["task"] if row["kind"] == "reasoning" else given["family"]) is not None
+    monkeypatch.setattr(RunFolder, "save_dataset", None)  # a run that is resumed has them
+    recipe = rl.settings(["--config", str(RECIPE), "--output_dir", str(tmp_path / "run"), "--resume"])
+    rl.main(*recipe)
+    assert load_from_disk(str(tmp_path / "run/prompts"))["id"][:] == drawn["id"][:]
+
+
+def test_prompts_of_sets_of_one_kind_each_say_which_set(tmp_path):
+    sets = {"instruction": asked(tmp_path / "a.jsonl", "Tell", 9), "harmful": asked(tmp_path / "b.jsonl", "Steal", 9)}
+    config = ProblemConfig(general_dataset=sets, general_share=0.5, template="chat", train_size=20)
+    drawn = with_general_prompts(training_problems(config)[0], config, PLAN, max_steps=3, seed=5)
+    kept = problem_sets.as_drawn(drawn, config, PLAN, seed=5)
+    sources = {kind: {row["source"] for row in kept if row["kind"] == kind} for kind in set(kept["kind"])}
+    assert sources == {name: {path} for name, path in (sets | {"reasoning": "micro"}).items()}
+    assert None not in kept["id"][:]
+
+
 def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_folders, tmp_path):
     rewards = REASONING | {"preference": {"args": reward_folders | {"from_step": 3}}}
     with pytest.raises(
@@ -208,17 +243,28 @@ def test_a_reward_that_begins_after_its_prompts_is_refused(tiny_model, reward_fo
         run(tiny_model, tmp_path / "run", rewards, general_last_share=0.5)
 
 
-def test_the_alarm_stops_a_run_that_is_hacked(tiny_model, reward_folders, tmp_path, monkeypatch, caplog):
-    """A rising preference and a falling accuracy, by the clock instead of the model."""
+WATCHED = {
+    "hacking_alarm": "preference", "stop_on_hacking": True, "validation_size": 30, "eval_strategy": "steps",
+    "eval_steps": 10, "max_steps": 60, "num_generations_eval": 1, "save_steps": 100, "save_total_limit": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def hacked(tiny_model, reward_folders, monkeypatch):
+    """Runs a policy with a rising preference and a falling accuracy, by the clock instead of the model."""
     monkeypatch.setattr("rewards.accuracy.accuracy_reward", falling_accuracy)
     monkeypatch.setattr("rewards.preference.LearnedReward.__call__", rising_preference)
     rewards = REASONING | {"preference": {"args": reward_folders}}
-    settings = {
-        "hacking_alarm": "preference", "stop_on_hacking": True, "validation_size": 30, "eval_strategy": "steps",
-        "eval_steps": 10, "max_steps": 60, "num_generations_eval": 1, "save_steps": 100,
-    }  # fmt: skip
+    return lambda path, **changed: run(tiny_model, path, rewards, **(WATCHED | changed))
+
+
+def resume(path, *flags):
+    rl.main(*rl.settings(["--config", str(RECIPE), "--output_dir", str(path), "--resume", *flags]))
+
+
+def test_the_alarm_stops_a_run_that_is_hacked(hacked, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        logged = run(tiny_model, tmp_path / "run", rewards, **settings)
+        logged = hacked(tmp_path / "run")
     ended = status(tmp_path / "run")
     assert ended["state"] == "finished"  # as it was asked to: nothing goes on from a policy that was hacked
     assert 20 <= ended["step"] < 60
@@ -226,6 +272,97 @@ def test_the_alarm_stops_a_run_that_is_hacked(tiny_model, reward_folders, tmp_pa
     assert (tmp_path / "run" / f"checkpoint-{ended['step']}" / "trainer_state.json").is_file()
     assert any("hacking/reward_rise" in line for line in logged)
     assert "the run stops here" in caplog.text
+
+
+def test_the_model_of_a_run_that_was_stopped_is_the_one_that_the_alarm_advises(hacked, tmp_path, caplog):
+    """Of step 10, where accuracy was best; the run neither kept nor would have saved it by save_steps."""
+    with caplog.at_level(logging.WARNING):
+        hacked(tmp_path / "run", test_size=4)
+    ended = status(tmp_path / "run")
+    assert ended["model_step"] == 10 < ended["step"]
+    assert "; model/ holds the weights of step 10" in ended["alarm"]
+    assert "model/ holds the weights of step 10, which the alarm advises" in caplog.text
+    advised, last = (weights(tmp_path / "run" / f"checkpoint-{step}") for step in (10, ended["step"]))
+    given = weights(tmp_path / "run/model")
+    assert all(torch.equal(given[name], advised[name]) for name in given)
+    assert not all(torch.equal(given[name], last[name]) for name in given)
+
+
+def test_a_stopped_run_that_was_killed_before_its_end_trains_no_further(hacked, tmp_path, monkeypatch, caplog):
+    hacked(tmp_path / "whole")
+    with monkeypatch.context() as killed:
+        killed.setattr(rl.GRPOTrainer, "save_model", save_or_break(rl.GRPOTrainer.save_model))
+        with pytest.raises(RuntimeError, match="killed"):
+            hacked(tmp_path / "cut")
+    assert not (tmp_path / "cut/model").exists()
+    monkeypatch.setattr(rl.GRPOTrainer, "train", None)  # it must not
+    with caplog.at_level(logging.WARNING):
+        resume(tmp_path / "cut")
+    assert status(tmp_path / "cut") == status(tmp_path / "whole")
+    assert "and it trains no further" in caplog.text
+    whole, cut = (weights(tmp_path / name / "model") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    before = status(tmp_path / "cut")
+    resume(tmp_path / "cut")  # a finished one neither
+    assert status(tmp_path / "cut") == before
+
+
+def save_or_break(save):
+    """Checkpoints are saved, and the kill comes before model/ is."""
+
+    def broken(self, output_dir=None, _internal_call=False):
+        if not _internal_call:
+            raise RuntimeError("killed")
+        return save(self, output_dir, _internal_call=True)
+
+    return broken
+
+
+def test_a_run_that_was_killed_before_the_alarm_stops_where_it_would_have(hacked, tmp_path, monkeypatch):
+    hacked(tmp_path / "whole")
+    with monkeypatch.context() as killed:
+        killed.setattr("recipes.hacking_alarm.HackingAlarm.on_evaluate", break_at(20))
+        with pytest.raises(RuntimeError, match="killed"):
+            hacked(tmp_path / "cut", save_steps=5)
+    assert "alarm" not in status(tmp_path / "cut")
+    resume(tmp_path / "cut")
+    assert status(tmp_path / "cut") == status(tmp_path / "whole")
+    alarms = [
+        [line for line in lines(tmp_path / name / "metrics.jsonl") if "hacking/reward_rise" in line]
+        for name in ("whole", "cut")
+    ]
+    assert [{**line, "elapsed": 0} for line in alarms[0]] == [{**line, "elapsed": 0} for line in alarms[1]]
+
+
+def break_at(step):
+    on_evaluate = HackingAlarm.on_evaluate
+
+    def broken(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            raise RuntimeError("killed")
+        return on_evaluate(self, args, state, control, **kwargs)
+
+    return broken
+
+
+def test_who_turns_the_stop_off_goes_on_and_keeps_the_alarm(hacked, tmp_path, caplog):
+    hacked(tmp_path / "run")
+    stopped = status(tmp_path / "run")["step"]
+    with caplog.at_level(logging.WARNING):
+        resume(tmp_path / "run", "--stop_on_hacking", "false", "--max_steps", "60")
+    ended = status(tmp_path / "run")
+    assert stopped < ended["step"] == 60
+    assert "is being hacked" in ended["alarm"]
+    assert "stop_on_hacking is off, so it goes on" in caplog.text
+    assert "model_step" not in ended
+
+
+def test_a_run_without_its_best_checkpoint_says_that_its_model_is_the_hacked_one(hacked, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("recipes.hacking_alarm.keep_best", lambda args, state, control, evaluations: None)
+    with caplog.at_level(logging.ERROR):
+        hacked(tmp_path / "run")
+    assert "model/ holds the hacked weights of step" in caplog.text
+    assert "model_step" not in status(tmp_path / "run")
 
 
 def falling_accuracy(prompts, completions, trainer_state=None, **columns):

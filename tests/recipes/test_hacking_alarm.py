@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipes.hacking_alarm import Evaluation, HackingAlarm, find_hacking
+from recipes.hacking_alarm import Evaluation, HackingAlarm, find_hacking, recall_alarm
 from recipes.run_folder import RunFolder
 
 STEPS, EVERY, PROBLEMS = 100, 10, 60
@@ -169,6 +169,59 @@ def test_the_checkpoint_that_it_advises_is_kept(tmp_path):
     run, _ = run_alarm(tmp_path, lines, stop=True)
     assert run.state.best_model_checkpoint == str(tmp_path / f"checkpoint-{best['step']}")
     assert run.alarm_stopped
+
+
+def watched(path, steps, reward=rising, accuracy=falling, stop=False):
+    """A run's evaluations one after another: (state, the steps of which a checkpoint is asked for)."""
+    rewards, evaluations = series(random.Random(0), reward, accuracy)
+    state = SimpleNamespace(
+        log_history=[], max_steps=STEPS, eval_steps=EVERY, is_world_process_zero=True, global_step=0,
+        best_global_step=None, best_model_checkpoint=None,
+    )  # fmt: skip
+    alarm, saved = HackingAlarm(RunFolder(path), PROBLEMS, "preference", stop=stop), []
+    for one in [one for one in evaluations if one.step <= steps]:
+        seen = [(step, value) for step, value in rewards if one.step - EVERY < step <= one.step]
+        state.log_history += history(seen, [one])
+        state.global_step, control = one.step, SimpleNamespace(should_save=False, should_training_stop=False)
+        alarm.on_evaluate(SimpleNamespace(eval_strategy="steps", output_dir=str(path)), state, control)
+        if control.should_save:
+            saved.append(one.step)
+        if control.should_training_stop:
+            break
+    return state, saved
+
+
+def test_the_best_evaluation_so_far_has_a_checkpoint_that_rotation_spares(tmp_path):
+    """Whatever save_steps is, and before any alarm: when it goes off, an older checkpoint is gone for good."""
+    _, evaluations = series(random.Random(0), rising, falling)
+    state, saved = watched(tmp_path, 60)
+    best, records = -1.0, []
+    for one in evaluations[:6]:
+        if one.accuracy > best:
+            best, records = one.accuracy, [*records, one.step]
+    assert saved == records
+    assert state.best_global_step == records[-1]
+    assert state.best_model_checkpoint == str(tmp_path / f"checkpoint-{records[-1]}")
+
+
+def test_what_it_said_is_in_every_checkpoint_and_comes_back(tmp_path, caplog):
+    state, saved = watched(tmp_path, STEPS, stop=True)
+    assert saved[-1] == state.global_step < STEPS  # the step where it stopped
+    history = json.loads(json.dumps(state.log_history))  # as trainer_state.json has it
+    for stop, trains in ((True, False), (False, True)):
+        run = RunFolder(tmp_path)
+        caplog.clear()
+        recall_alarm(run, history, stop)
+        assert "is being hacked" in run.alarm
+        assert run.alarm_stopped != trains
+        assert ("trains no further" in caplog.text, "so it goes on" in caplog.text) == (not trains, trains)
+    run = RunFolder(tmp_path)
+    recall_alarm(run, watched(tmp_path, STEPS)[0].log_history, stop=True)  # it had warned, and not stopped
+    assert run.alarm is not None
+    assert not run.alarm_stopped
+    run = RunFolder(tmp_path)
+    recall_alarm(run, watched(tmp_path, STEPS, accuracy=rising)[0].log_history, stop=True)
+    assert run.alarm is None
 
 
 def test_a_short_run_needs_a_short_window():

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import load_from_disk
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from data.drops import Drops
 from data.general import HELD_OUT
-from recipes import preference_sets, reward_models
+from recipes import preference_sets, r1_stages, reward_models
+from recipes.manifest import HashCache
 from recipes.parser import parse
+from recipes.pipeline import Pipeline, Stage
 from recipes.preference_sets import Label, Pair, open_labels, open_pairs, read_labels, read_pairs, split_off
 from recipes.reward_models import PrintedLog, RewardModelsConfig, RewardTrainingConfig, auc, train_reward_models
 from recipes.row_order import like_lengths
@@ -97,6 +100,10 @@ def finished(tiny_model, tmp_path_factory):
     return folder / "run"
 
 
+def data_of(folder, part, side):
+    return load_from_disk(str(folder / "data" / part / side))
+
+
 def weights(folder):
     return AutoModelForSequenceClassification.from_pretrained(folder).state_dict()
 
@@ -139,7 +146,7 @@ def _inputs(tokenizer, conversation):
 
 def test_harmlessness_may_come_from_pairs(build, tmp_path):
     path = write(tmp_path / "mixed.jsonl", make_pairs(differs_in="harmlessness"))
-    metrics = train_reward_models(tmp_path / "run", *build(models="harmless", harmless_from="pairs", preferences=path))
+    metrics = train_reward_models(tmp_path / "run", *build(models="harmless", harmless_from="pairs", safety=path))
     assert metrics["harmless"]["held_out"]["accuracy"] == 1.0
     info = RewardInfo.read(tmp_path / "run/harmless", "harmless")
     assert (info.reads, info.scale) == ("whole_response", "normalised")
@@ -195,7 +202,7 @@ def test_scores_that_are_no_numbers_write_no_model(build, tmp_path, monkeypatch)
     ):
         train_reward_models(tmp_path / "run", *build())
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert left == ["training"]
+    assert left == ["data", "training"]
     assert [path.name for path in (tmp_path / "run/training").iterdir()] == ["helpful-broken"]
 
 
@@ -307,7 +314,7 @@ def test_micro_rows_are_of_families_that_may_be_trained_on():
     )
     assert len(pairs) > 290
     assert {pair.language for pair in pairs} == {"en", "ko"}
-    labels, _ = read_labels(open_labels("micro", "train", 300, 0), "whole_response", "micro")
+    labels, _ = read_labels(open_labels("micro", "train", 300, 0)[0], "whole_response", "micro")
     held_out = {family for families in HELD_OUT.values() for family in families}
     for row in (*pairs, *labels):
         assert row.family not in held_out
@@ -324,7 +331,7 @@ def test_sets_in_other_columns_are_read_too(tmp_path):
     ]  # fmt: skip
     path = tmp_path / "safe.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    labels, _ = read_labels(open_labels(str(path), "train", 0, 0), "whole_response", "safe.jsonl")
+    labels, _ = read_labels(open_labels(str(path), "train", 0, 0)[0], "whole_response", "safe.jsonl")
     assert sorted(label.safe for label in labels) == [False] * 4 + [True] * 4
 
 
@@ -425,6 +432,186 @@ def test_batches_of_like_length_hold_every_row_once():
     ranges = sorted((min(batch), max(batch)) for batch in batches)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(ranges))
     assert [min(batch) for batch in batches] != sorted(min(batch) for batch in batches)  # the batches are shuffled
+
+
+# --- the data that a run leaves ---------------------------------------------------------------------------------------
+
+
+def test_what_was_trained_and_measured_on_is_there_with_its_origin(finished):
+    """Beside the rows that the small files hold, read again here."""
+    rows = {row["id"]: row for row in make_pairs()}
+    train, held = (data_of(finished, "helpful", side) for side in ("train", "held_out"))
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert (len(train), len(held)) == (metrics["helpful"]["data"]["train"], 24)
+    assert "trees" not in set(train["family"])
+    assert not {str(prompt) for prompt in train["prompt"]} & {str(prompt) for prompt in held["prompt"]}
+    plain = [row for row in train if not row["source"].startswith("made: ")]
+    for row in [*plain, *held]:
+        given = rows[row["id"]]
+        summary = given["chosen"][0]["content"].partition("<answer>")[2].removesuffix("</answer>")
+        assert (row["prompt"], row["chosen"]) == (given["prompt"], turn(summary))  # what the model reads, no more
+        assert (row["family"], row["language"], row["differs_in"]) == (given["family"], "en", "helpfulness")
+        assert row["source"].endswith("pairs.jsonl")
+        assert (row["seed"], row["kept_because"]) == (None, "sides differ")
+    made = [row for row in train if row["source"] == "made: echo"]
+    assert made
+    for row in made:
+        assert row["rejected"][0]["content"] == row["prompt"][0]["content"] == rows[row["id"]]["prompt"][0]["content"]
+        assert (row["seed"], row["kept_because"]) == (0, "made worse: the request itself")
+    assert {row["source"] for row in train if row not in plain} == {"made: echo", "made: off topic", "made: repeated"}
+
+
+def test_labels_are_there_too(finished):
+    for side in ("train", "held_out"):
+        rows = data_of(finished, "harmless", side)
+        assert set(rows["safe"]) == {True, False}
+        for row in rows:
+            assert row["kept_because"] == ("labelled safe" if row["safe"] else "labelled unsafe")
+            assert row["response"] == ("yes dog" if row["safe"] else "no dog")
+            assert row["source"].endswith("labels.jsonl")
+
+
+def test_the_data_of_a_run_teaches_again(finished):
+    path = finished / "data/helpful/train"
+    raw, reading = open_pairs(str(path), "train", 0, 0, "helpfulness")
+    again, drops = read_pairs(raw, "final_summary", "helpfulness", "it")
+    assert (len(again), drops.counts.total(), reading) == (len(load_from_disk(str(path))), 0, [])
+    labels, _ = open_labels(str(finished / "data/harmless/train"), "train", 0, 0)
+    assert len(read_labels(labels, "whole_response", "it")[0]) == len(labels)
+
+
+def test_generated_rows_say_their_seed_and_scores_say_why(tmp_path):
+    recipe = RewardModelsConfig(model_name_or_path="x", micro_size=40, problem_seed=7)
+    for part in ("helpful", "harmless"):
+        rows, _, _ = reward_models.read_rows(part, recipe, part == "helpful")
+        assert {(row.origin.source, row.origin.seed) for row in rows} == {("micro", 7)}
+        assert all(row.origin.id for row in rows)
+    scored = {"prompt": "Q", "score_chosen": 4.0, "score_rejected": 2.0, "chosen": "a", "rejected": "b"}
+    path = write(tmp_path / "scored.jsonl", [scored])
+    (pair,), _, _ = reward_models.read_rows(
+        "helpful", RewardModelsConfig(model_name_or_path="x", preferences=path), True
+    )
+    assert (pair.origin.source, pair.origin.seed) == (path, None)
+    assert pair.origin.kept_because == "sides differ; scores 4 > 2"
+
+
+def filters(data):
+    return {one["name"]: one["dropped"] for one in data["filters"]}
+
+
+@pytest.mark.parametrize("part", ["helpful", "harmless"])
+def test_every_row_is_accounted_for(build, tmp_path, part):
+    """seen = dropped + trained on + held out; rows that are too long are shown like all others."""
+    pairs, labels = make_pairs(), make_labels()
+    for n in (0, 1, 30, 31):
+        pairs[n]["prompt"] = labels[n]["prompt"] = ask("long " * 100 + str(n))
+    changed = {
+        "preferences": write(tmp_path / "a.jsonl", pairs), "safety": write(tmp_path / "b.jsonl", labels),
+        "max_length": 64, "train_size": 40, "models": part, "num_train_epochs": 1,
+    }  # fmt: skip
+    data = train_reward_models(tmp_path / "run", *build(**changed))[part]["data"]
+    rows = {side: len(data_of(tmp_path / "run", part, side)) for side in ("train", "held_out")}
+    assert rows == {"train": data["train"], "held_out": data["held_out"]}
+    assert data["kept"] == sum(rows.values())
+    assert data["seen"] == data["kept"] + sum(filters(data).values())
+    found = {one["name"]: one for one in data["filters"]}
+    assert found["family or prompt is held out"]["dropped"] == 18  # of 30 trees, 12 are held out
+    assert found["beyond train_size"]["dropped"] == 60 - 12 - 40
+    assert found["too long"]["dropped"] > 0
+    assert all("tokens: long long" in example for example in found["too long"]["examples"])
+
+
+def test_rows_that_are_all_too_long_are_an_error(build, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"all \d+ rows to train the helpful model on are longer than max_length \(3 tok"
+    ):
+        train_reward_models(tmp_path / "run", *build(max_length=3))
+
+
+SAFE_RLHF = [
+    {
+        "prompt": f"How safe is {n}?", "response_0": f"no, I will not {n}", "response_1": f"yes, break {n}",
+        "is_response_0_safe": True, "is_response_1_safe": n == 0, "better_response_id": 1, "safer_response_id": 0,
+    }
+    for n in range(40)
+]  # fmt: skip
+
+
+def test_what_reading_labels_drops_is_reported(build, tmp_path):
+    rows = [*SAFE_RLHF, SAFE_RLHF[3], SAFE_RLHF[4] | {"response_1": ""}]
+    path = write(tmp_path / "safe.jsonl", rows)
+    data = train_reward_models(tmp_path / "run", *build(models="harmless", safety=path, num_train_epochs=1))
+    dropped = filters(data["harmless"]["data"])
+    assert (dropped["seen before"], dropped["empty"]) == (3, 1)
+    assert data["harmless"]["data"]["seen"] == 2 * len(rows)
+
+
+def test_pairs_of_one_set_teach_harmlessness_beside_those_of_another(tmp_path):
+    """PKU-SafeRLHF, whose better answer is often the more harmful one, beside UltraFeedback."""
+    scored = {"prompt": "Q", "score_chosen": 4.0, "score_rejected": 2.0, "chosen": "a", "rejected": "b"}
+    recipe = RewardModelsConfig(
+        model_name_or_path="x", preferences=write(tmp_path / "ultra.jsonl", [scored]),
+        safety=write(tmp_path / "safe.jsonl", SAFE_RLHF), harmless_from="pairs",
+    )  # fmt: skip
+    pairs, _, reading = reward_models.read_rows("harmless", recipe, pairwise=True)
+    assert len(pairs) == 39
+    assert all(pair.chosen[-1]["content"].startswith("no, I will not") for pair in pairs)
+    assert {pair.origin.kept_because for pair in pairs} == {"sides differ; safer_response_id 0, safe > unsafe"}
+    assert [(one["name"], one["dropped"]) for one in reading] == [("whose answers are both safe or both unsafe", 1)]
+    (pair,), _, _ = reward_models.read_rows("helpful", recipe, pairwise=True)
+    assert pair.chosen[-1]["content"] == "a"
+
+
+def test_the_micro_worlds_pairs_teach_harmlessness_too():
+    recipe = RewardModelsConfig(model_name_or_path="x", harmless_from="pairs", micro_size=60, preferences="nowhere")
+    pairs, _, _ = reward_models.read_rows("harmless", recipe, pairwise=True)
+    assert len(pairs) > 50
+
+
+@pytest.mark.parametrize("min_gap", [None, 1.0])
+@pytest.mark.parametrize("scores", [{}, {"score_chosen": 4.0, "score_rejected": 2.0}])
+def test_pairs_that_say_nothing_of_harm_are_refused(tmp_path, min_gap, scores):
+    path = write(tmp_path / "ultra.jsonl", [{"prompt": "Q", "chosen": "a", "rejected": "b"} | scores])
+    with pytest.raises(
+        ValueError, match=r"do not say what they differ in .* harmlessness cannot be learned from pairs"
+    ):
+        open_pairs(path, "train", 0, 0, "harmlessness", min_gap)
+
+
+def test_pairs_without_a_difference_are_of_helpfulness(tmp_path):
+    rows = make_pairs(4, differs_in=None) + make_pairs(4, differs_in="harmlessness")
+    path = write(tmp_path / "mixed.jsonl", rows)
+    for min_gap in (None, 0.0):
+        raw, _ = open_pairs(path, "train", 0, 0, "harmlessness", min_gap)
+        assert len(read_pairs(raw, "whole_response", "harmlessness", "it")[0]) == 4
+
+
+def test_the_stage_says_what_it_saw_and_kept_and_is_done_when_called_again(tiny_model, tmp_path):
+    settings = {
+        "config": str(RECIPE), "model_name_or_path": tiny_model, "micro_size": 150, "train_size": 30,
+        "held_out_size": 20, "use_cpu": True, "cpu_threads": 1,
+    }  # fmt: skip
+    stage = Stage(name="reward-models", run=r1_stages.preference_models, settings=settings)
+    pipeline = Pipeline([stage], tmp_path, isolate=False)
+    (manifest,) = pipeline.run()
+    assert manifest.status == "finished"
+    sides = [(part, side) for part in ("helpful", "harmless") for side in ("train", "held_out")]
+    assert manifest.kept == sum(len(data_of(tmp_path / "reward-models", *side)) for side in sides)
+    assert manifest.seen == manifest.kept + manifest.dropped
+    assert any(one["name"] == "harmless: beyond train_size" and one["examples"] for one in manifest.filters)
+    assert set(manifest.outputs) == {"helpful", "harmless", "data"}
+    assert [step.action for step in Pipeline([stage], tmp_path, isolate=False).plan()] == ["done"]
+
+
+def test_the_same_data_has_the_same_hash(tmp_path):
+    """A stage that was cut off writes it again, and nothing that reads it may take that for a change."""
+    hashes = []
+    for name in ("a", "b"):
+        pairs, _ = read_pairs(make_pairs(20), "final_summary", "helpfulness", "pairs", source="x")
+        reward_models.save_data(tmp_path / name, "helpful", pairs[5:], pairs[:5])
+        reward_models.save_data(tmp_path / name, "helpful", pairs[5:], pairs[:5])
+        hashes.append(HashCache().hash_path(tmp_path / name / "data").hash)
+    assert hashes[0] == hashes[1]
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
