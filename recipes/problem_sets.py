@@ -4,15 +4,18 @@ for preference RL, the general prompts that come among them.
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset, Features, Value, concatenate_datasets
 
+from data.decontaminate import decontaminate
 from data.dialogues import DIALOGUES
 from data.general import families_of, make_general_prompts
 from data.general_sets import load_requests
-from data.loading import load_problems
+from data.loading import load_problems, load_texts
 from data.problems import LANGUAGES, make_problems
 from data.sources import open_source
 from data.templates import render_prompts
@@ -20,6 +23,8 @@ from grpo.config import RolloutPlan
 from grpo.rollouts import PromptStream
 from rewards.language import guess_language
 from rewards.preference import HARMLESS_KINDS, first_step
+
+logger = logging.getLogger(__name__)
 
 VALIDATION_SEED = 0
 """Of the shuffle whose last problems are held out for validation."""
@@ -44,6 +49,11 @@ class ProblemConfig:
     eval_dataset_config: str | None = None
     """None takes `dataset_config` and `columns` where eval_dataset is the same set as dataset, and none elsewhere."""
     eval_columns: dict[str, str] | None = None
+    decontaminate: bool | None = None
+    """Drop training problems that share ten words in a row with a problem that is measured on, as R1 did. None: where
+    that is of another set than the training problems; True: also of the same set's held-out split; False: never."""
+    decontaminate_against: dict[str, str] | None = None
+    """More sets that will be measured on, besides eval_dataset: set -> split."""
     tasks: list[str] | None = None
     """Micro world: task families; None takes all."""
     languages: list[str] = field(default_factory=lambda: list(LANGUAGES))
@@ -75,7 +85,7 @@ class ProblemConfig:
 def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
     """(training problems, validation problems or None), with prompts."""
     if config.dataset == "micro":
-        train = _micro("train", config.train_size or 2000, config)
+        train = without_held_out(_micro("train", config.train_size or 2000, config), "micro", config)
         validation = _micro("validation", config.validation_size, config) if config.validation_size else None
     else:
         problems = load_problems(
@@ -92,7 +102,8 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
         rest = problems.select(range(cut))
         if config.problem_seed != VALIDATION_SEED:
             rest = rest.shuffle(seed=config.problem_seed)
-        train = rest.select(range(min(cut, config.train_size or cut)))
+        rest = without_held_out(rest, config.dataset, config)
+        train = rest.select(range(min(len(rest), config.train_size or len(rest))))
     return _rendered(train, config), _rendered(validation, config) if validation is not None else None
 
 
@@ -103,15 +114,61 @@ def held_out_problems(config: ProblemConfig) -> Dataset | None:
         return None
     if source == "micro":
         return _rendered(_micro("test", config.test_size, config), config)
-    same = source == config.dataset
-    problems = load_problems(
-        source,
-        columns=config.eval_columns or (config.columns if same else None),
-        split=config.eval_dataset_split,
-        name=config.eval_dataset_config or (config.dataset_config if same else None),
-    )
+    problems = load_problems(source, **_held_out_layout(config))
     problems = problems.shuffle(seed=config.problem_seed)  # a set may be sorted, by difficulty for one
     return _rendered(problems.select(range(min(config.test_size, len(problems)))), config)
+
+
+def _held_out_layout(config: ProblemConfig) -> dict[str, Any]:
+    """How eval_dataset is read: as `dataset` where it is the same set."""
+    same = config.eval_dataset == config.dataset
+    return {
+        "columns": config.eval_columns or (config.columns if same else None),
+        "split": config.eval_dataset_split,
+        "name": config.eval_dataset_config or (config.dataset_config if same else None),
+    }
+
+
+def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Dataset:
+    """The rows of the training set `source` that share no run of ten words with a problem that is measured on; what
+    went is logged. Whole sets count, whatever test_size takes of them, so that every stage drops the same rows.
+
+    Source: DeepSeek-R1, Nature version, drops training data by 10-gram overlap with its evaluation sets. `rows` need a
+    column `problem`: chains from elsewhere go through here as well as problems. Raises ValueError when no row is left,
+    and for `decontaminate: true` without a set to compare with.
+    """
+    against = _measured_on(source, config)
+    if not against:
+        if config.decontaminate:
+            raise ValueError(
+                "decontaminate: true has nothing to compare the training problems with; set eval_dataset or "
+                "decontaminate_against"
+            )
+        return rows
+    kept, report = decontaminate(rows, list(against.values()), names=list(against))
+    if not len(kept):
+        raise ValueError(
+            f"every one of the {len(rows):,} rows of {source} shares ten words in a row with {', '.join(against)}; "
+            "train on another set, or set decontaminate: false"
+        )
+    if len(kept) < len(rows):
+        logger.warning("%s: %s", source, report)
+    return kept
+
+
+def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
+    """Name -> the problems of the sets that training rows of `source` are compared with."""
+    if config.decontaminate is False:
+        return {}
+    same = config.decontaminate is True  # whether a held-out split of `source` itself counts
+    found: dict[str, Dataset] = {}
+    measured = config.eval_dataset
+    if measured is not None and measured != "micro" and (same or measured != source):  # micro's are split by content
+        found[measured] = load_texts(measured, **_held_out_layout(config))
+    for name, split in (config.decontaminate_against or {}).items():
+        if name not in found and (same or name != source):
+            found[name] = load_texts(name, split=split)
+    return found
 
 
 # --- general prompts --------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """What a recipe trains and measures on: the micro world, or a file of one's own."""
 
 import json
+import logging
+import random
+import time
 
 import pytest
+from datasets import Dataset
 
 from data.templates import render_prompt
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems
+from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, without_held_out
 
 
 def own_set(path, count: int = 20, **columns: str) -> str:
@@ -121,3 +125,94 @@ def test_a_name_that_is_nowhere_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises((ValueError, OSError), match="nowhere"):
         training_problems(ProblemConfig(dataset=str(tmp_path / "nowhere.jsonl")))
+
+
+# --- problems that are measured on are not trained on -----------------------------------------------------------------
+
+STORY = (
+    "In the village of number {} there live {} bakers, and each of them bakes {} loaves a day. How many loaves is that?"
+)
+
+
+def stories(path, numbers) -> str:
+    """A set with a story for each number, all with words of their own in every run of ten."""
+    rows = [{"problem": STORY.format(*[f"n{n}"] * 3), "answer": str(n)} for n in numbers]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def overlapping(tmp_path) -> dict[str, str]:
+    """30 problems to train on, of which other sets hold 6 and 4."""
+    names = {"dataset": range(30), "eval_dataset": range(24, 40), "aime": range(4)}
+    return {name: stories(tmp_path / f"{name}.jsonl", numbers) for name, numbers in names.items()}
+
+
+def answers(problems) -> set[int]:
+    return {int(answer) for answer in problems["answer"]}
+
+
+def test_problems_of_the_held_out_set_are_dropped_and_counted(overlapping, caplog):
+    config = ProblemConfig(dataset=overlapping["dataset"], eval_dataset=overlapping["eval_dataset"], test_size=2)
+    with caplog.at_level(logging.WARNING):
+        train, _ = training_problems(config)
+    assert answers(train) == set(range(24))  # those of the whole set, though test_size takes two
+    assert "10-gram overlap" in caplog.text
+    assert "6 of 30 training rows dropped, 24 kept" in caplog.text
+    config.test_size = 0  # as in a pipeline, which measures in stages of their own
+    assert answers(training_problems(config)[0]) == set(range(24))
+    config.decontaminate = False
+    assert answers(training_problems(config)[0]) == set(range(30))
+
+
+def test_more_sets_to_keep_out_and_the_size_is_of_what_is_left(overlapping):
+    config = ProblemConfig(
+        dataset=overlapping["dataset"], eval_dataset=overlapping["eval_dataset"],
+        decontaminate_against={overlapping["aime"]: "test"}, train_size=15,
+    )  # fmt: skip
+    train, _ = training_problems(config)
+    assert len(train) == 15
+    assert answers(train) <= set(range(4, 24))
+
+
+def test_the_same_sets_own_held_out_split_counts_when_asked_for(tmp_path):
+    """By default its makers are believed: GSM8K's questions share sentences, not solutions."""
+    (tmp_path / "set").mkdir()
+    stories(tmp_path / "set/train.jsonl", range(10))
+    stories(tmp_path / "set/test.jsonl", range(8, 12))
+    config = ProblemConfig(dataset=str(tmp_path / "set"), eval_dataset=str(tmp_path / "set"))
+    assert answers(training_problems(config)[0]) == set(range(10))
+    config.decontaminate = True
+    assert answers(training_problems(config)[0]) == set(range(8))
+
+
+def test_validation_problems_are_the_same_whatever_is_dropped(overlapping):
+    """Stages that are measured on other sets hold out the same problems."""
+    config = ProblemConfig(dataset=overlapping["dataset"], validation_size=5)
+    held = training_problems(config)[1]
+    config.eval_dataset = overlapping["eval_dataset"]
+    train, same = training_problems(config)
+    assert same["id"][:] == held["id"][:]
+    assert not answers(train) & (answers(held) | set(range(24, 40)))
+
+
+def test_decontamination_that_leaves_nothing_or_has_nothing_to_compare_with_says_so(overlapping):
+    config = ProblemConfig(dataset=overlapping["aime"], eval_dataset=overlapping["dataset"])
+    with pytest.raises(ValueError, match=r"every one of the 4 rows of .*decontaminate: false"):
+        training_problems(config)
+    with pytest.raises(ValueError, match="decontaminate: true has nothing to compare"):
+        training_problems(ProblemConfig(dataset=overlapping["dataset"], decontaminate=True))
+
+
+def test_forty_thousand_problems_take_seconds(tmp_path):
+    """DeepScaleR's number of problems, of 50 words each, against as many as MATH-500 has."""
+    draw = random.Random(0)
+    texts = [" ".join(f"word{draw.randrange(5000)}" for _ in range(50)) for _ in range(40_000)]
+    path = tmp_path / "measured.jsonl"
+    rows = [{"problem": f"Solve this. {text}"} for text in texts[:500]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = ProblemConfig(dataset="rows", eval_dataset=str(path))
+    began = time.process_time()
+    kept = without_held_out(Dataset.from_dict({"problem": texts}), "rows", config)
+    assert time.process_time() - began < 20  # 3 on two cores of 2026
+    assert kept["problem"][:] == texts[500:]

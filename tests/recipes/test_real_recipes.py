@@ -4,13 +4,17 @@ steps with a random model of its architecture on sets of the shapes of those tha
 
 import dataclasses
 import json
+import re
 import shutil
+import textwrap
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import yaml
 from test_parser import STAGES
 
-from recipes.parser import RecipeParser, load_recipe, load_yaml
+from recipes.parser import RecipeParser, _Loader, load_recipe, load_yaml
 from recipes.pipeline import load_pipeline, main
 from recipes.stage import full_config
 
@@ -23,7 +27,7 @@ SINGLE = (
     "preference_rl.yaml", "distill.yaml", "scorecard.yaml",
 )  # fmt: skip
 RL = ("r1_zero.yaml", "reasoning_rl.yaml", "preference_rl.yaml")
-PIPELINES = sorted(path.relative_to(RECIPES) for folder in FOLDERS for path in (RECIPES / folder).glob("r1*.yaml")
+PIPELINES = sorted(path.relative_to(RECIPES) for folder in FOLDERS for path in (RECIPES / folder).glob("*.yaml")
                    if path.name not in SINGLE)  # fmt: skip
 
 
@@ -70,7 +74,7 @@ def test_presets_lie_over_every_rl_stage(folder, name, preset):
 def test_there_is_nothing_else_and_nothing_lacks():
     for folder in FOLDERS:
         names = {path.name for path in (RECIPES / folder).glob("*.yaml")}
-        assert names - {"r1_one_gpu.yaml"} == {*SINGLE, "r1.yaml", "r1_modern.yaml"}
+        assert names - {"r1_one_gpu.yaml"} == {*SINGLE, "r1.yaml", "r1_modern.yaml", "distillation.yaml"}
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=str)
@@ -84,10 +88,10 @@ def test_a_pipeline_can_be_planned(path, tmp_path, capsys):
         for file in [recipe] if isinstance(recipe, str) else recipe:
             assert Path(file).parent.name in (path.parent.name, "presets")
             assert file in shown[stage.name]
-    micro = load_yaml(RECIPES / "micro/r1.yaml")["stages"]
-    assert {stage.name for stage in pipeline.stages} <= {stage["name"] for stage in micro}
-    without = [name for name, stage in pipeline.by_name.items() if "config" not in stage.settings]
-    assert without == ["table"]
+    micro = load_pipeline(RECIPES / f"micro/{'distillation' if path.name == 'distillation.yaml' else 'r1'}.yaml")
+    assert {stage.name for stage in pipeline.stages} <= {stage.name for stage in micro.stages}
+    without = {name for name, stage in pipeline.by_name.items() if "config" not in stage.settings}
+    assert without <= {"table", "table-with-student"}
 
 
 def test_a_pipelines_rl_stages_have_their_preset():
@@ -102,7 +106,120 @@ def test_a_pipelines_rl_stages_have_their_preset():
             assert full_config(stages["dev3"].settings).get("optim") == optim
 
 
+HARDWARE = ("one_gpu", "eight_gpus", "eight_gpus_fsdp", "several_nodes")
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=str)
+def test_every_stage_is_built_for_every_machine(path):
+    """Each pipeline (paper, modern, one GPU, distillation) by the processes of each launcher: all settings become
+    configurations, and an update divides among the processes."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    built = {stage.name: built_stage(stage) for stage in load_pipeline(RECIPES / path).stages if stage.settings}
+    assert {"r1-zero", "cold-start-data", "dev1", "dev2", "sft-data", "dev3", "reward-models", "r1"} <= built.keys()
+    for hardware in HARDWARE:
+        processes = load_config_from_file(str(RECIPES / f"accelerate/{hardware}.yaml")).num_processes
+        for parsed in built.values():
+            check_batches(parsed, processes)
+
+
+def built_stage(stage):
+    recipe = stage.settings["config"]
+    types = STAGES[Path(recipe if isinstance(recipe, str) else recipe[0]).name]
+    return RecipeParser(types).parse_settings(full_config(stage.settings), stage.name)
+
+
+def check_batches(parsed, processes):
+    """global_batch_size among so many processes, as rl.main, sft.main and reward_models.main take it."""
+    from recipes.launch import batches_each
+
+    recipe, args = parsed[0], parsed[-1]
+    if hasattr(args, "num_generations"):
+        args.per_device_train_batch_size = batches_each(recipe.global_batch_size, processes)
+        plan = args.plan_rollouts(processes)
+        assert (plan.num_prompts, plan.num_minibatches) == (512, 16)
+    elif hasattr(recipe, "global_batch_size"):
+        assert batches_each(recipe.global_batch_size, processes, args.per_device_train_batch_size) >= 1
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("name", RL)
+@pytest.mark.parametrize("preset", [(), ("modern",)], ids=["paper", "modern"])
+def test_memory_and_sampler_lie_over_either_preset(folder, name, preset):
+    """one_gpu and vllm over paper and modern; vLLM itself needs a GPU, its settings do not."""
+    paths = [f"{folder}/{name}", *(f"presets/{part}.yaml" for part in (*preset, "one_gpu", "vllm"))]
+    later = {"refill_prompts": 0} if name == "preference_rl.yaml" else {}
+    *_, args = configs(*paths, **later)
+    assert args.use_vllm
+    assert args.vllm_mode == "colocate"
+    *_, args = parsed = configs(*paths, **later, use_vllm=False)
+    assert args.optim == "adafactor"
+    assert args.beta == (0.0 if preset else 0.001)
+    check_batches(parsed, 1)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_student_is_distilled_from_what_the_pipeline_writes(folder):
+    """By default `sft --config distill.yaml` reads stage 3's rows of r1.yaml, as the stage `distilled` does."""
+    pipeline = load_pipeline(RECIPES / folder / "distillation.yaml")
+    assert pipeline.folder == load_pipeline(RECIPES / folder / "r1.yaml").folder  # so nothing runs twice
+    distill = load_yaml(RECIPES / folder / "distill.yaml")
+    assert Path(distill["dataset"]) == pipeline.folder_of("sft-data") / "dataset"
+    assert pipeline.by_name["distilled"].roles == {"dataset": "sft-data"}
+    students = {full_config(pipeline.by_name[name].settings)["model_name_or_path"]
+                for name in ("distilled", "student-zero", "measure-student")}  # fmt: skip
+    assert students == {distill["model_name_or_path"]}
+
+
 # --- the numbers ------------------------------------------------------------------------------------------------------
+
+SOURCE = re.compile(r"R1v[12]|DAPO|Dr\. GRPO|TRL|arXiv:|\bours\b")
+"""What a comment names as the source of a number: a paper, a library, or us."""
+
+
+def numbers_without_a_source(text):
+    """Lines with a number in a value whose comment, behind it or on the line above, names none."""
+    lines = text.split("\n")
+    found = []
+
+    def walk(node):
+        if isinstance(node, yaml.ScalarNode) and node.tag.endswith((":int", ":float")):
+            line, end = node.end_mark.line, node.end_mark.column
+            behind = lines[line][end:].partition("#")[2]
+            above = lines[line - 1].strip() if line else ""
+            if not SOURCE.search(behind + (above if above.startswith("#") else "")):
+                found.append(lines[line])
+        for child in node.value if isinstance(node, yaml.CollectionNode) else ():
+            for part in child if isinstance(child, tuple) else (child,):
+                walk(part)
+
+    walk(yaml.compose(text, Loader=_Loader))
+    return found
+
+
+REAL = sorted(path.relative_to(RECIPES) for folder in (*FOLDERS, "stages", "presets")
+              for path in (RECIPES / folder).glob("*.yaml"))  # fmt: skip
+
+
+@pytest.mark.parametrize("path", REAL, ids=str)
+def test_every_number_stands_beside_its_source(path):
+    text = (RECIPES / path).read_text(encoding="utf-8")
+    assert numbers_without_a_source(text) == []
+    assert not re.search(r"# *R1: ", text)  # which version of the paper?
+
+
+def test_a_number_without_a_source_is_found():
+    text = """\
+        a: 1                # ours
+        b: 1e-5             # R1v2
+        c: 3
+        # Dr. GRPO says so
+        d: 0
+        e: {f: [2, x]}      # because
+        g: "4"
+        """
+    assert [line.split()[0] for line in numbers_without_a_source(textwrap.dedent(text))] == ["c:", "e:"]
+
 
 GRPO_OF_R1 = {
     "learning_rate": 3e-6, "beta": 0.001, "sync_ref_model": True, "ref_model_sync_steps": 400,
@@ -174,6 +291,81 @@ def test_an_update_is_the_papers_on_any_number_of_gpus(processes):
         recipe, args = configs(f"qwen2.5-7b/{name}")
         rows = args.per_device_train_batch_size
         assert batches_each(recipe.global_batch_size, processes, rows) * processes * rows == recipe.global_batch_size
+
+
+# --- the worked examples of the cold start ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [json.loads(line) for line in (RECIPES / "stages/cold_start_examples.jsonl").read_text("utf-8").splitlines()]
+
+
+def digits(number):
+    return [int(digit) for digit in str(number)]
+
+
+SOLVED = {  # each problem's answer, found by trying
+    "A tank holds": 360 * Fraction(3, 4) * Fraction(3, 5) + 54,
+    "Of all four-digit": Fraction(
+        sum(sum(digits(n)) == 6 for n in range(1001, 10_000, 2)), sum(sum(digits(n)) == 6 for n in range(1000, 10_000))
+    ),
+    "Two real numbers": next(x**3 + (11 - x) ** 3 for x in range(11) if x**2 + (11 - x) ** 2 == 65),
+    "A choir of": next(n for n in range(1, 300) if (n % 7, n % 9, n % 5) == (3, 4, 0)),
+}
+EQUATION = re.compile(r"(?<![\w^)] [-+*/] )(?<![\w^)])(\(?\d+(?: [-+*/] [(]?\d+[)]?)+) = (-?\d+)(?![\w^])")
+"""Numbers alone on both sides: 8 * 7 * 6 / (3 * 2 * 1) = 56."""
+
+
+def test_the_worked_examples_are_right_to_the_last_step(examples):
+    from rewards import Case, VerdictKind, check_many
+
+    assert [next(start for start in SOLVED if row["problem"].startswith(start)) for row in examples] == list(SOLVED)
+    cases = [Case(gold=str(gold), answer=row["answer"], task="math") for gold, row in zip(SOLVED.values(), examples)]
+    assert {verdict.kind for verdict in check_many(cases)} == {VerdictKind.CORRECT}
+    for row in examples:
+        steps = EQUATION.findall(row["reasoning"])
+        assert len(steps) >= 10
+        for left, right in steps:
+            assert eval(left, {"__builtins__": {}}) == int(right), f"{left} = {right}"
+
+
+def test_the_worked_examples_pass_rewards_and_filters(examples):
+    """As they stand in a prompt, and by every filter that the chains written after them have to pass."""
+    from recipes.chains import Chain, chain_filters, run_filters
+    from rewards import accuracy_reward, format_reward
+
+    problems, texts = [row["problem"] for row in examples], [row["reasoning"] for row in examples]
+    shown = [f"<think> {text} </think>\n<answer> {row['answer']} </answer>" for text, row in zip(texts, examples)]
+    assert format_reward(problems, shown) == [1.0] * 4
+    assert (
+        accuracy_reward(problems, shown, answer=[str(gold) for gold in SOLVED.values()], task=["math"] * 4) == [1.0] * 4
+    )
+    *_, filters = configs("qwen2.5-1.5b/cold_start.yaml")
+    rows = [row | {"task": "math", "language": "en"} for row in examples]
+    chains = [Chain(problem=row, text=text, source="few-shot") for row, text in zip(rows, shown, strict=True)]
+    _, report = run_filters(chains, chain_filters(filters))
+    assert {one["name"]: one["dropped"] for one in report["filters"] if one["dropped"]} == {}
+    assert all(len(text.split()) > 200 and re.search(r"verify|check", text) for text in texts)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_base_is_prompted_with_a_worked_example(folder, examples, random_models):
+    """R1v1, section 2.3.1. One of the four, in the pattern that the base is to write in, then the problem."""
+    from datasets import Dataset
+
+    from recipes.cold_start import few_shot_prompts
+
+    config, problems, sampling, _ = configs(f"{folder}/cold_start.yaml", model_name_or_path=random_models[folder])
+    asked = Dataset.from_list([{"problem": f"What is {n} + {n}?", "prompt": ""} for n in range(20)])
+    prompts = few_shot_prompts(asked, config, problems.template, sampling)["prompt"][:]
+    seen = set()
+    for n, prompt in enumerate(prompts):
+        (row,) = [row for row in examples if row["problem"] in prompt]
+        seen.add(row["problem"])
+        assert f"Assistant: <think> {row['reasoning']} </think>\n<answer> {row['answer']} </answer>\n" in prompt
+        assert prompt.endswith(f"User: What is {n} + {n}? Assistant: <think>")
+    assert len(seen) == 4
 
 
 # --- two steps of every stage -----------------------------------------------------------------------------------------
@@ -249,7 +441,7 @@ def random_models(tmp_path_factory):
             kind(
                 config(
                     vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=None,
+                    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192, pad_token_id=None,
                     bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
                 )
             ).save_pretrained(path)  # fmt: skip
@@ -324,6 +516,7 @@ def hub_rows():
         "agentica-org/DeepScaleR-Preview-Dataset": (None, {"train": competition}),
         "openai/gsm8k": ("main", {"train": school, "test": school[:4]}),
         "HuggingFaceH4/MATH-500": (None, {"test": math[:4]}),
+        "HuggingFaceH4/aime_2024": (None, {"train": math[6:8]}),
         "open-r1/OpenR1-Math-220k": (None, {"train": chains}),
         "allenai/tulu-3-sft-mixture": (None, {"train": mixture}),
         "HuggingFaceH4/ultrafeedback_binarized": (None, {"train_prefs": feedback, "train_sft": feedback[:20]}),
@@ -368,6 +561,20 @@ def right_chains(monkeypatch):
     monkeypatch.setattr(rejection, "sample_chains", answered)
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("name", [*RL, "cold_start.yaml", "rejection.yaml"])
+def test_what_is_measured_on_is_not_trained_on(folder, name, small_hub):
+    """MATH-500 and AIME of DeepScaleR's problems, six of which the small hub has in both; of GSM8K's, whose own test
+    split is its makers' affair, AIME."""
+    from recipes.problem_sets import training_problems
+
+    (problems,) = [config for config in configs(f"{folder}/{name}", validation_size=2) if hasattr(config, "columns")]
+    rows = hub_rows()["agentica-org/DeepScaleR-Preview-Dataset"][1]["train"]
+    measured = {row["problem"] for row in (rows[6:8] if folder == "qwen2.5-1.5b" else [*rows[:4], *rows[6:8]])}
+    train, validation = training_problems(problems)
+    assert set(train["problem"]) == {row["problem"] for row in rows} - measured - set(validation["problem"])
+
+
 TWO_STEPS = {"use_cpu": True, "max_steps": 2, "save_steps": 2}
 SMALL_RL = TWO_STEPS | {
     "global_batch_size": 32, "generation_batch_size": 64, "max_completion_length": 8, "max_tokens_per_pack": 1024,
@@ -397,30 +604,29 @@ def updates(run):
     return [line for line in lines if "loss" in line]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_chains, tmp_path):
-    """The pipeline itself, on a random model: each stage with its own recipe, from what the stages before it made."""
-    base = {"model_name_or_path": random_models[folder]}
-    takes_base = ("r1-zero", "cold-start-data", "dev1", "dev3", "measure-base")
-    settings = {name: small | (base if name in takes_base else {}) for name, small in SMALL.items()}
-    path = RECIPES / folder / "r1.yaml"
-    run = tmp_path / "run"
-    pipeline = load_pipeline(path, {"output_dir": str(run), "isolate": False}, settings)
-    pipeline.run()
-    names = [*SMALL, "table"]
-    assert {name: pipeline.manifest(name).status for name in names} == dict.fromkeys(names, "finished")
-    table = json.loads((run / "table/stages.json").read_text())
-    assert [row["stage"] for row in table] == ["base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"]
-    assert all(row["reasoning"] is not None and row["harmlessness"] is None for row in table)
+STUDENT = ("distilled", "student-zero", "measure-student", "measure-student-zero", "measure-distilled")
+SMALL |= dict(zip(STUDENT, (SMALL_SFT, SMALL_RL, *[SMALL["measure-base"]] * 3)))
+TAKES_BASE = ("r1-zero", "cold-start-data", "dev1", "dev3", "measure-base", *STUDENT[:3])
+TRAINING = ("r1-zero", "cold-start-data", "dev1", "dev2", "sft-data", "dev3", "reward-models", "r1")
 
-    for name in ("r1-zero", "dev1", "dev2", "dev3", "r1"):
-        assert json.loads((run / name / "status.json").read_text())["step"] == 2
-        assert (run / name / "model/model.safetensors").is_file()
-    kinds = json.loads((run / "sft-data/filters.json").read_text())
-    assert kinds["kept"] == 12  # two a problem
-    assert kinds["general"] == 4  # 3 : 1
-    assert {"helpful", "harmless"} <= {path.name for path in (run / "reward-models").iterdir()}
+
+def run_small(path, model, folder, only=(), more=None):
+    """A pipeline on a random model, each stage with its own recipe, from what the stages before it made."""
+    pipeline = load_pipeline(RECIPES / path)
+    settings = {
+        name: small | ({"model_name_or_path": model} if name in TAKES_BASE else {}) | (more or {}).get(name, {})
+        for name, small in SMALL.items()
+        if name in pipeline.by_name
+    }
+    pipeline = load_pipeline(RECIPES / path, {"output_dir": str(folder), "isolate": False}, settings)
+    pipeline.run(only=only)
+    names = only or list(pipeline.by_name)
+    assert {name: pipeline.manifest(name).status for name in names} == dict.fromkeys(names, "finished")
+    return pipeline
+
+
+def check_preference_rl(run):
+    """General prompts, and with them the reward models' judgement, in the second of two steps alone."""
     first, second = updates(run / "r1")
     assert first.get("rewards/preference/mean") is None
     assert second["rewards/preference/mean"] is not None
@@ -428,40 +634,44 @@ def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
-@pytest.mark.parametrize("preset", ["modern", "one_gpu"])
-def test_presets_train_for_two_steps(folder, preset, random_models, small_hub, tmp_path):
-    from recipes import rl
+def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_chains, tmp_path):
+    """The whole of R1 in the preset paper, and its student."""
+    run = tmp_path / "run"
+    run_small(f"{folder}/distillation.yaml", random_models[folder], run)
+    table = json.loads((run / "table/stages.json").read_text())
+    stages = ["base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"]
+    assert [row["stage"] for row in table] == stages
+    assert all(row["reasoning"] is not None and row["harmlessness"] is None for row in table)
+    table = json.loads((run / "table-with-student/stages.json").read_text())
+    assert [row["stage"] for row in table] == [*stages, "student", "student-Zero", "distilled"]
 
-    given = SMALL_RL | {
-        "model_name_or_path": random_models[folder],
-        "output_dir": str(tmp_path / "run"),
-        "test_size": 2,
-    }
-    given |= {"soft_overlong_tokens": 2, "refill_prompts": 4} if preset == "modern" else {}
-    rl.main(*configs(f"{folder}/r1_zero.yaml", f"presets/{preset}.yaml", **given))
-    first, second = updates(tmp_path / "run")
-    assert (first["step"], second["step"]) == (1, 2)
-    assert ("kl" in second) == (preset != "modern")
+    for name in ("r1-zero", "dev1", "dev2", "dev3", "r1", "distilled", "student-zero"):
+        assert json.loads((run / name / "status.json").read_text())["step"] == 2
+        assert (run / name / "model/model.safetensors").is_file()
+    kinds = json.loads((run / "sft-data/filters.json").read_text())
+    assert kinds["kept"] == 12  # two a problem
+    assert kinds["general"] == 4  # 3 : 1
+    assert {"helpful", "harmless"} <= {path.name for path in (run / "reward-models").iterdir()}
+    check_preference_rl(run)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_student_is_distilled(folder, random_models, tmp_path):
-    from datasets import Dataset
-
-    from recipes import sft
-
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": f"{n} + 1?"}],
-            "completion": [{"role": "assistant", "content": f"<think>\n{n} + 1\n</think>\n<answer>{n + 1}</answer>"}],
-        }
-        for n in range(8)
-    ]
-    Dataset.from_list(rows).save_to_disk(str(tmp_path / "dataset"))
-    given = SMALL_SFT | {"model_name_or_path": random_models[folder], "dataset": str(tmp_path / "dataset")}
-    run = sft.main(*configs(f"{folder}/distill.yaml", **given, output_dir=str(tmp_path / "run")))
-    assert json.loads((run / "status.json").read_text())["step"] == 2
+@pytest.mark.parametrize("path", [path for path in PIPELINES if path.stem in ("r1_modern", "r1_one_gpu")], ids=str)
+def test_every_preset_trains_for_two_steps(path, random_models, small_hub, right_chains, tmp_path):
+    """All that trains in r1_modern.yaml and r1_one_gpu.yaml: R1-Zero, Dev2's RL and preference RL are the preset's."""
+    modern = {"r1-zero": {"refill_prompts": 4}, "dev2": {"refill_prompts": 4}}
+    modern = {name: modern.get(name, {}) | {"soft_overlong_tokens": 2} for name in ("r1-zero", "dev2", "r1")}
+    run = tmp_path / "run"
+    more = modern if path.stem == "r1_modern" else {}
+    run_small(path, random_models[path.parent.name], run, TRAINING, more)
+    for name in ("r1-zero", "dev2", "r1"):
+        first, second = updates(run / name)
+        assert (first["step"], second["step"]) == (1, 2)
+        assert ("kl" in second) == (path.stem != "r1_modern")
+        written = load_yaml(run / name / "config.yaml")
+        assert written["optim"].endswith("adafactor") == (path.stem == "r1_one_gpu")
+        assert written["loss_type"] == ("dapo" if path.stem == "r1_modern" else "grpo")
+    check_preference_rl(run)
 
 
 # --- sharded weights --------------------------------------------------------------------------------------------------
