@@ -32,8 +32,13 @@ REJECTION = (RejectionConfig, ProblemConfig, SamplingSettings, FilterConfig)
 SFT = (SFTRecipe, SFTConfig)
 REWARD_MODELS = (RewardModelsConfig, RewardTrainingConfig)
 
+MODEL = {"model": ("model_name_or_path",)}
+"""The setting that the input `model` replaces, see `model_of`."""
+PARTS = ("helpful", "harmless")
+PREFERENCE = {"reward_models": tuple(f"rewards.preference.args.{part}" for part in PARTS)}
 
-@declare(outputs=("model",), check=checks(*RL))
+
+@declare(outputs=("model",), check=checks(*RL), replaced=MODEL | PREFERENCE)
 def reinforcement(context: StageContext) -> StageResult:
     """GRPO from the input `model`, or the setting `model_name_or_path`; with the input `reward_models`, the reward
     `preference` is judged by those."""
@@ -55,28 +60,29 @@ def with_reward_models(context: StageContext) -> dict[str, Any]:
     rewards = dict(full_config(context.settings).get("rewards") or {})
     spec = rewards.get("preference", 1.0)
     spec = dict(spec) if isinstance(spec, dict) else {"weight": spec}
-    models = {part: str(context.input("reward_models", part)) for part in ("helpful", "harmless")}
+    models = {part: str(context.input("reward_models", part)) for part in PARTS}
     return rewards | {"preference": spec | {"args": {**(spec.get("args") or {}), **models}}}
 
 
-@declare(outputs=("dataset",), check=checks(*COLD_START))
+@declare(outputs=("dataset",), check=checks(*COLD_START), replaced=MODEL | {"r1_zero": ("r1_zero_model",)})
 def cold_start_data(context: StageContext) -> StageResult:
-    """Chains of the base (the setting `model_name_or_path`) and, as the input `r1_zero`, of R1-Zero."""
-    given: dict[str, Any] = {"output_dir": str(context.folder)}
+    """Chains of the base (the setting `model_name_or_path`, or the input `model`) and, as the input `r1_zero`, of
+    R1-Zero."""
+    given = {"output_dir": str(context.folder)} | model_of(context)
     if "r1_zero" in context.inputs:
         given["r1_zero_model"] = str(context.input("r1_zero"))
     cold_start.main(*context.parse(*COLD_START, **given))
     return of_filters(context) if context.is_main_process else StageResult()
 
 
-@declare(outputs=("dataset",), check=checks(*REJECTION))
+@declare(outputs=("dataset",), check=checks(*REJECTION), replaced=MODEL)
 def rejection_data(context: StageContext) -> StageResult:
     """Correct chains of the input `model`, blended with general rows."""
     rejection.main(*context.parse(*REJECTION, output_dir=str(context.folder), **model_of(context)))
     return of_filters(context) if context.is_main_process else StageResult()
 
 
-@declare(outputs=("model",), check=checks(*SFT))
+@declare(outputs=("model",), check=checks(*SFT), replaced=MODEL | {"dataset": ("dataset",)})
 def fine_tuning(context: StageContext) -> StageResult:
     """SFT on the input `dataset`, from the setting `model_name_or_path` or the input `model`."""
     given = run_settings(context) | model_of(context)
@@ -90,7 +96,7 @@ def fine_tuning(context: StageContext) -> StageResult:
     return of_filters(context, metrics=metrics, interrupted=interrupted(context))
 
 
-@declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS))
+@declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS), replaced=MODEL)
 def preference_models(context: StageContext) -> StageResult:
     """Reward models from the setting `model_name_or_path` or the input `model`."""
     reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))
