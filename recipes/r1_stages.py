@@ -10,13 +10,15 @@ import recipes  # noqa: F401  # before torch: its settings for shared cores
 
 # isort: split
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.drops import collected_drops
 from grpo.checkpoints import latest_checkpoint
 from grpo.config import GRPOConfig
 from recipes import cold_start, rejection, reward_models, rl, sft
-from recipes.chains import FilterConfig
+from recipes.chains import FilterConfig, NothingKeptError
 from recipes.cold_start import ColdStartConfig
 from recipes.gathering import SamplingSettings
 from recipes.problem_sets import ProblemConfig
@@ -45,14 +47,15 @@ def reinforcement(context: StageContext) -> StageResult:
     given = run_settings(context) | model_of(context)
     if "reward_models" in context.inputs:
         given["rewards"] = with_reward_models(context)
-    rl.main(*context.parse(*RL, **given))
+    with collected_drops() as read:
+        rl.main(*context.parse(*RL, **given))
     if not context.is_main_process:  # which alone writes what is read below
         return StageResult()
     lines = json_lines(context.folder / "metrics.jsonl")
     last = lines[-1] if lines else {}
     shown = ("reward", "completions/mean_length", "entropy", "step")
     metrics = {name: last[name] for name in shown if name in last}
-    return StageResult(metrics=metrics, interrupted=interrupted(context))
+    return StageResult(metrics=metrics, filters=read, interrupted=interrupted(context))
 
 
 def with_reward_models(context: StageContext) -> dict[str, Any]:
@@ -71,15 +74,14 @@ def cold_start_data(context: StageContext) -> StageResult:
     given = {"output_dir": str(context.folder)} | model_of(context)
     if "r1_zero" in context.inputs:
         given["r1_zero_model"] = str(context.input("r1_zero"))
-    cold_start.main(*context.parse(*COLD_START, **given))
-    return of_filters(context) if context.is_main_process else StageResult()
+    return data_stage(context, cold_start.main, *context.parse(*COLD_START, **given))
 
 
 @declare(outputs=("dataset",), check=checks(*REJECTION), replaced=MODEL)
 def rejection_data(context: StageContext) -> StageResult:
     """Correct chains of the input `model`, blended with general rows."""
-    rejection.main(*context.parse(*REJECTION, output_dir=str(context.folder), **model_of(context)))
-    return of_filters(context) if context.is_main_process else StageResult()
+    given = {"output_dir": str(context.folder)} | model_of(context)
+    return data_stage(context, rejection.main, *context.parse(*REJECTION, **given))
 
 
 @declare(outputs=("model",), check=checks(*SFT), replaced=MODEL | {"dataset": ("dataset",)})
@@ -88,12 +90,15 @@ def fine_tuning(context: StageContext) -> StageResult:
     given = run_settings(context) | model_of(context)
     if "dataset" in context.inputs:
         given["dataset"] = str(context.input("dataset", "dataset"))
-    sft.main(*context.parse(*SFT, **given))
+    try:
+        sft.main(*context.parse(*SFT, **given))
+    except NothingKeptError as nothing:
+        return of_report(nothing.report)
     if not context.is_main_process:
         return StageResult()
     losses = [line["loss"] for line in json_lines(context.folder / "metrics.jsonl") if "loss" in line]
     metrics = {"first_loss": losses[0], "last_loss": losses[-1]} if losses else {}
-    return of_filters(context, metrics=metrics, interrupted=interrupted(context))
+    return of_report(report_in(context.folder), metrics=metrics, interrupted=interrupted(context))
 
 
 @declare(outputs=("helpful", "harmless"), check=checks(*REWARD_MODELS), replaced=MODEL)
@@ -145,10 +150,27 @@ def interrupted(context: StageContext) -> bool:
     return status["state"] == "interrupted"
 
 
-def of_filters(context: StageContext, **more: Any) -> StageResult:
-    """The report that a data stage leaves in filters.json."""
-    path = context.folder / "filters.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def data_stage(context: StageContext, main: Callable[..., None], *configs: Any) -> StageResult:
+    """What came of a data stage: its filters, and how many rows it has of each source. One that kept no row says so in
+    the same way, and the pipeline takes it for failed."""
+    try:
+        main(*configs)
+    except NothingKeptError as nothing:
+        return of_report(nothing.report)
+    if not context.is_main_process:
+        return StageResult()
+    report = report_in(context.folder)
+    counts = {f"rows/{source}": found["kept"] for source, found in report["sources"].items()}
+    return of_report(report, metrics={"rows": report["kept"]} | counts)
+
+
+def report_in(folder: Path) -> dict[str, Any]:
+    """The report that a stage leaves in filters.json."""
+    path = folder / "filters.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def of_report(report: Mapping[str, Any], **more: Any) -> StageResult:
     return StageResult(
         seen=report.get("seen"), kept=report.get("kept"), filters=report.get("filters", []), **more
     )  # fmt: skip

@@ -17,8 +17,8 @@ import contextlib
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class StageContext:
     or start again from the seed where there is none."""
     rank: int = 0
     processes: int = 1
+    seeds: dict[str, int] = field(default_factory=dict)
+    """The seeds that the stage's settings turned out to have, for its manifest."""
 
     @property
     def is_main_process(self) -> bool:
@@ -91,14 +93,23 @@ class StageContext:
 
     def parse(self, *dataclass_types: Any, **given: Any) -> tuple:
         """Settings as dataclasses: of the recipe that the setting `config` names, with the other settings and then
-        `given` over it. The seed is the stage's where a dataclass has one. Raises RecipeError."""
+        `given` over it. The seed is the stage's where a dataclass has one; `seeds` notes all of theirs. Raises
+        RecipeError."""
         from recipes.launch import prepare_ranks
         from recipes.parser import RecipeParser
 
         prepare_ranks()
         parser = RecipeParser(dataclass_types)
         seed = {"seed": self.seed} if "seed" in parser.hints else {}
-        return parser.parse_settings(full_config(self.settings) | seed | given, f"stage {self.name!r}")
+        configs = parser.parse_settings(full_config(self.settings) | seed | given, f"stage {self.name!r}")
+        self.seeds |= seeds_in(configs)
+        return configs
+
+
+def seeds_in(configs: Iterable[Any]) -> dict[str, int]:
+    """The seeds among the fields of dataclasses: `seed`, `problem_seed`, `eval_seed`, …"""
+    values = {item.name: getattr(config, item.name) for config in configs for item in fields(config)}
+    return {name: value for name, value in values.items() if name.endswith("seed") and isinstance(value, int)}
 
 
 @dataclass
@@ -115,6 +126,7 @@ class StageResult:
     outputs: tuple[str, ...] | None = None
     """Files and folders it wrote, relative to its folder, where they are not those declared."""
     seeds: dict[str, int] = field(default_factory=dict)
+    """Those that it used beside the stage's and its settings'."""
     notes: list[str] = field(default_factory=list)
     """Warnings for whoever reads the manifest."""
     interrupted: bool = False
@@ -198,8 +210,8 @@ def paths_in(settings: dict[str, Any], replaced: Sequence[str] = ()) -> dict[str
     """Settings that name a file or folder that is there, also those of a recipe among them, and what it extends: dotted
     key -> path.
 
-    What a stage does not read is left out: of the recipe `config` what a later file or another setting stands over, and
-    the settings `replaced`, dotted. A path has a slash in it (`data/base`), so that a plain word is never taken for one.
+    What a stage does not read is left out: of the recipe `config` what a later file or another setting stands over,
+    and the settings `replaced`, dotted. A path has a slash in it (`data/base`): a plain word is never taken for one.
     """
     from recipes.parser import RecipeError, load_yaml, recipe_layers
 

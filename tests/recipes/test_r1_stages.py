@@ -1,12 +1,16 @@
 """The stages of R1 as the pipeline sees them: what they read, and what their manifests say."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from recipes import cold_start, r1_stages, rejection, reward_models, rl, scorecard, sft
-from recipes.pipeline import Pipeline, load_pipeline
+from recipes.chains import Chain
+from recipes.pipeline import Pipeline, Stage, StageError, load_pipeline
+from recipes.problem_sets import training_problems
 from recipes.stage import StageContext, StageInput, declaration_of
+from recipes.stages_report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (  # what the recipes of the micro world name, each made by a command of its own
@@ -41,7 +45,9 @@ def test_models_that_other_commands_made_are_no_inputs(elsewhere):
 
 def test_what_a_stage_reads_of_its_recipe_is_an_input(elsewhere):
     pipeline = whole_r1()
-    files = {name: {str(path) for path in pipeline.files_of(stage).values()} for name, stage in pipeline.by_name.items()}
+    files = {
+        name: {str(path) for path in pipeline.files_of(stage).values()} for name, stage in pipeline.by_name.items()
+    }
     assert files["r1-zero"] == {"recipes/micro/r1_zero.yaml", "data/base"}
     assert files["cold-start-data"] == {"recipes/micro/cold_start.yaml", "data/base"}
     assert files["dev1"] == {"recipes/micro/sft.yaml", "data/base"}
@@ -94,3 +100,77 @@ def test_a_setting_that_is_no_input_is_really_replaced(tmp_path, monkeypatch, fu
             for key in inner:
                 value = value[key]
             assert Path(value).parent == tmp_path / "before"
+
+
+# --- what a manifest says of it ---------------------------------------------------------------------------------------
+
+ROLES = {"prompt": "user", "completion": "assistant"}
+SHORT = {"train_size": 6, "samples": 2, "max_completion_length": 8, "cpu_threads": 1}
+
+
+def one_stage(folder: Path, function, **settings) -> Pipeline:
+    return Pipeline([Stage(name="data", run=function, settings=settings)], folder, seed=5, isolate=False)
+
+
+def answered(model_path, problems, settings, source, stream=0) -> list[Chain]:
+    """In place of sample_chains: a right answer to each problem."""
+    steps = "\n".join(f"{n} + 1 = {n + 1}" for n in range(1, 4))
+    text = "<think> {} </think> <answer> {} </answer>"
+    return [Chain(problem=row, text=text.format(steps, row["answer"]), source=source) for row in problems]
+
+
+@pytest.mark.parametrize("function", [r1_stages.cold_start_data, r1_stages.rejection_data])
+def test_a_data_stage_that_kept_nothing_shows_what_its_filters_dropped(tiny_model, tmp_path, function):
+    """In its manifest and on the page, and there is no data set that could be trained on."""
+    pipeline = one_stage(tmp_path, function, model_name_or_path=tiny_model, template="r1_zero_short", **SHORT)
+    with pytest.raises(StageError, match=r"stage 'data' failed: of 12 rows none was kept: finished dropped \d"):
+        pipeline.run()
+    manifest = pipeline.manifest("data")
+    assert (manifest.status, manifest.seen, manifest.kept, manifest.outputs) == ("failed", 12, 0, {})
+    assert manifest.filters == json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))["filters"]
+    assert sum(one["dropped"] for one in manifest.filters) == 12
+    assert not (tmp_path / "data/dataset").exists()
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "What the filters dropped" in page
+    assert "kept 0 of 12, dropped 12" in page
+
+
+def test_an_sft_whose_rows_are_all_too_long_shows_so(tiny_model, tmp_path):
+    turns = {role: [{"role": name, "content": "one and two"}] for role, name in ROLES.items()}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(turns) + "\n", encoding="utf-8")
+    settings = {"model_name_or_path": tiny_model, "dataset": str(tmp_path / "rows.jsonl"), "max_length": 4}
+    pipeline = one_stage(tmp_path / "run", r1_stages.fine_tuning, use_cpu=True, cpu_threads=1, **settings)
+    with pytest.raises(StageError, match="of 1 rows none was kept: max_length dropped 1; the first"):
+        pipeline.run()
+    assert [one["name"] for one in pipeline.manifest("data").filters] == ["max_length"]
+
+
+def test_a_data_stage_s_numbers_and_seeds_are_in_its_manifest(tmp_path, monkeypatch):
+    monkeypatch.setattr(rejection, "sample_chains", answered)
+    settings = {"model_name_or_path": "dev2", "problem_seed": 3, "tasks": ["arithmetic"], "general": "micro"}
+    pipeline = one_stage(tmp_path, r1_stages.rejection_data, **settings, **SHORT)
+    pipeline.run()
+    manifest = pipeline.manifest("data")
+    assert manifest.metrics == {"rows": 8, "rows/rejection": 6, "rows/general": 2}
+    assert (manifest.kept, manifest.seen) == (8, 8)
+    assert manifest.seeds == {"stage": 5, "seed": 5, "problem_seed": 3}
+
+
+def test_what_loaders_drop_while_a_stage_trains_is_in_its_manifest(tmp_path, monkeypatch):
+    """Its problems and general prompts are read inside of the recipe."""
+    rows = [{"problem": f"{n}+1?", "answer": str(n + 1)} for n in range(4)] + [{"problem": "1+9?", "answer": ""}]
+    (tmp_path / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def reads(recipe, problems, args):
+        training_problems(problems)
+        (tmp_path / "run/data/model").mkdir()
+        (tmp_path / "run/data/status.json").write_text('{"state": "finished"}')
+
+    monkeypatch.setattr(rl, "main", reads)
+    settings = {"model_name_or_path": "base", "dataset": str(tmp_path / "problems.jsonl"), "use_cpu": True}
+    pipeline = one_stage(tmp_path / "run", r1_stages.reinforcement, **settings)
+    pipeline.run()
+    (dropped,) = pipeline.manifest("data").filters
+    assert dropped["name"].endswith("problems.jsonl: with an empty or unreadable gold answer")
+    assert dropped["dropped"] == 1
