@@ -1,11 +1,16 @@
-"""Rows that a data set loses on its way in, counted by the filter that dropped them, with examples."""
+"""Rows that a data set loses on its way in, counted by the filter that dropped them, with examples.
+
+Loaders log these counts; `collected_drops` hands them to whoever writes a report of a whole stage.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,8 @@ EXAMPLES = 3
 """Dropped rows that are shown of each filter."""
 LONGEST_EXAMPLE = 200
 """Characters."""
+
+_collected: ContextVar[list[dict[str, Any]] | None] = ContextVar("collected_drops", default=None)
 
 
 class Drops:
@@ -50,9 +57,34 @@ class Drops:
 
 def log_drops(source: object, report: Mapping[str, Any]) -> None:
     """One warning that says what `Drops.as_dict` holds, if anything was dropped."""
+    label = str(source) if isinstance(source, str | Path) else "the given Dataset"
+    collect_drops(label, report["filters"])
     if report["filters"]:
-        label = str(source) if isinstance(source, str | Path) else "the given Dataset"
         reasons = "; ".join(
             f"{one['dropped']} {one['name']} (such as: {one['examples'][0]})" for one in report["filters"]
         )
         logger.warning("%s: kept %d of %d; dropped %s", label, report["kept"], report["seen"], reasons)
+
+
+@contextlib.contextmanager
+def collected_drops() -> Iterator[list[dict[str, Any]]]:
+    """What every loader that is called inside drops: the list gets a row {"name": "set: filter", "dropped", "examples"}
+    for each filter that dropped something.
+
+    >>> with collected_drops() as found:
+    ...     collect_drops("gsm8k", [{"name": "seen before", "dropped": 2, "examples": ["1+1?"]}])
+    >>> found
+    [{'name': 'gsm8k: seen before', 'dropped': 2, 'examples': ['1+1?']}]
+    """
+    found: list[dict[str, Any]] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def collect_drops(label: str, filters: Sequence[Mapping[str, Any]]) -> None:
+    """What a loader says of a set, for whoever collects."""
+    if (found := _collected.get()) is not None:
+        found += [{**one, "name": f"{label}: {one['name']}"} for one in filters if one["dropped"]]

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.drops import collect_drops
 from data.problems import LANGUAGES, Problem, content_hash
 from data.sources import open_source
 from data.values import (
@@ -324,6 +325,8 @@ class _RowReader:
             raise ValueError(
                 f"{label}: none of its {self.num_read} rows is a problem with a gold answer. {reasons or 'It is empty'}"
             )
+        examples = self.examples
+        collect_drops(label, [{"name": r, "dropped": n, "examples": [examples[r]]} for r, n in self.dropped.items()])
         if reasons:
             logger.warning("%s: dropped %d of %d rows: %s", label, self.dropped.total(), self.num_read, reasons)
 

@@ -110,6 +110,8 @@ class Chain:
     seed: int = 0
     finished: bool = True
     """False when the length limit ended it."""
+    prompt: str = ""
+    """What the model was given, as text; "" for a chain that was not sampled here."""
 
     @property
     def problem_id(self) -> str:
@@ -352,12 +354,17 @@ def are_among_first(chains: Sequence[Chain], most: int) -> list[bool]:
 
 
 class NothingKeptError(ValueError):
-    """The filters left no chain: there is nothing to train on."""
+    """The filters left nothing to train on. `report` is theirs, as `run_filters` gives it."""
+
+    def __init__(self, message: str, report: Mapping[str, Any]):
+        super().__init__(message)
+        self.report = report
 
 
 def run_filters(chains: Sequence[Chain], filters: Sequence[Filter]) -> tuple[list[Chain], dict[str, Any]]:
     """The chains that pass all filters, in order, and the report: `{"filters": [{"name", "dropped", "sources",
-    "examples"}], "kept", "seen"}`, where "sources" splits "dropped". A chain counts for the first filter that drops it.
+    "examples"}], "kept", "seen", "sources": {source: {"seen", "kept"}}}`; a filter's "sources" split its "dropped". A
+    chain counts for the first filter that drops it.
     """
     left, counts = list(chains), []
     for one in filters:
@@ -367,7 +374,23 @@ def run_filters(chains: Sequence[Chain], filters: Sequence[Filter]) -> tuple[lis
         sources = dict(Counter(chain.source for chain in dropped))
         counts.append({"name": one.name, "dropped": len(dropped), "sources": sources, "examples": examples})
         left = [chain for chain, kept in zip(left, keep, strict=True) if kept]
-    return left, {"filters": counts, "kept": len(left), "seen": len(chains)}
+    came, stayed = (Counter(chain.source for chain in some) for some in (chains, left))
+    split = {source: {"seen": came[source], "kept": stayed[source]} for source in came}
+    return left, {"filters": counts, "kept": len(left), "seen": len(chains), "sources": split}
+
+
+def with_reading(report: Mapping[str, Any], read: Sequence[Mapping[str, Any]], source: str) -> dict[str, Any]:
+    """The report with what was dropped while the set of a source was read (data.drops.collected_drops), before its own
+    filters."""
+    before = [{**one, "sources": {source: one["dropped"]}} for one in read]
+    dropped = sum(one["dropped"] for one in before)
+    counts = report["sources"].get(source, {"seen": 0, "kept": 0})
+    return {
+        **report,
+        "filters": [*before, *report["filters"]],
+        "seen": report["seen"] + dropped,
+        "sources": report["sources"] | {source: counts | {"seen": counts["seen"] + dropped}},
+    }
 
 
 def check_kept(report: Mapping[str, Any], advice: str) -> None:
@@ -375,14 +398,15 @@ def check_kept(report: Mapping[str, Any], advice: str) -> None:
     if not report["kept"]:
         counts = ", ".join(f"{one['name']} dropped {one['dropped']}" for one in report["filters"] if one["dropped"])
         seen = f"none of {report['seen']} chains passed the filters ({counts})" if report["seen"] else "no chains came"
-        raise NothingKeptError(f"{seen}; {advice}")
+        raise NothingKeptError(f"{seen}; {advice}", report)
 
 
 def filter_table(report: Mapping[str, Any]) -> str:
     """The report as text: what came, what each filter dropped, what was kept."""
-    lines = [f"{'seen':14}{report['seen']:>8,}"]
-    lines += [f"{one['name']:14}{-one['dropped']:>8,}" for one in report["filters"]]
-    return "\n".join([*lines, f"{'kept':14}{report['kept']:>8,}"])
+    width = max([14, *(len(one["name"]) + 2 for one in report["filters"])])
+    lines = [f"{'seen':{width}}{report['seen']:>8,}"]
+    lines += [f"{one['name']:{width}}{-one['dropped']:>8,}" for one in report["filters"]]
+    return "\n".join([*lines, f"{'kept':{width}}{report['kept']:>8,}"])
 
 
 def _example(chain: Chain) -> str:
@@ -392,7 +416,9 @@ def _example(chain: Chain) -> str:
 
 # --- rows of a training set -------------------------------------------------------------------------------------------
 
-COLUMNS = ("kind", "language", "task", "problem_id", "source", "model", "seed", "kept_because")
+SAMPLING = ("source_id", "sampled_prompt", "raw_response")
+"""Columns that only a chain fills; a general row leaves them empty."""
+COLUMNS = ("kind", "language", "task", "problem_id", "source", "model", "seed", "kept_because", *SAMPLING)
 """Provenance of an SFT row, beside `prompt` and `completion`."""
 RIGHT, OWN = "is right", "is its own, and its set gives none to check it by"
 
@@ -431,6 +457,10 @@ def sft_rows(chains: Sequence[Chain], config: FilterConfig, system: str | None =
                     f"answer {chain.parts.answer!r:.80} {judged}; {share:.0%} of the words in {chain.language or '?'}; "
                     f"{repetition(chain, config.repetition_ngram):.0%} repeated; {num_words(chain)} words"
                 ),
+                "source_id": str(chain.problem.get("source_id") or ""),
+                "sampled_prompt": chain.prompt,
+                "raw_response": chain.text,
             }
         )
-    return Dataset.from_list(rows, features=sft_features())
+    features = sft_features()  # from_list cannot make an empty set of them
+    return Dataset.from_dict({name: [row[name] for row in rows] for name in features}, features=features)

@@ -24,6 +24,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from data.corpus.solutions import worked_example
+from data.drops import collected_drops
 from data.problems import content_hash
 from data.templates import render_prompt, render_prompts
 from grpo.loading import encode_prompt, load_tokenizer
@@ -31,11 +32,10 @@ from recipes.chains import (
     Chain,
     FilterConfig,
     chain_filters,
-    check_kept,
     filter_table,
     run_filters,
-    sft_features,
     sft_rows,
+    with_reading,
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems
@@ -88,7 +88,7 @@ def gather(
 ) -> tuple[Dataset, dict[str, Any]]:
     """The rows of the cold-start set, and the report of its filters, with counts for each source ("sources").
 
-    Raises chains.NothingKeptError when no chain passes the filters.
+    No chain may pass the filters: then there are no rows, and the report says why.
     """
     problems, _ = training_problems(problem_config)
     chains: list[Chain] = []
@@ -99,20 +99,15 @@ def gather(
         prompts = render_prompts(problems, config.r1_zero_template)
         more = replace(sampling, samples=config.r1_zero_samples or sampling.samples)
         chains += sample_chains(config.r1_zero_model, prompts, more, "r1-zero", stream=2)
-    if config.external:
-        chains += external_chains(config.external, config.external_size)
+    with collected_drops() as read:
+        if config.external:
+            chains += external_chains(config.external, config.external_size)
     if not is_main_process():
-        return Dataset.from_list([], features=sft_features()), {}
+        return sft_rows([], filters), {}
     kept, report = run_filters(chains, chain_filters(filters))
+    if config.external:
+        report = with_reading(report, read, "external")
     print(filter_table(report))
-    check_kept(report, "take a more able model, more samples or problems, or wider filters")
-    report["sources"] = {
-        source: {
-            "seen": sum(chain.source == source for chain in chains),
-            "kept": sum(chain.source == source for chain in kept),
-        }
-        for source in dict.fromkeys(chain.source for chain in chains)
-    }
     return sft_rows(kept, filters, problem_config.system_prompt), report
 
 

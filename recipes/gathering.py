@@ -19,7 +19,7 @@ from grpo.cpu import use_cores
 from grpo.loading import check_context, check_tokenizer, encode_prompt, load_policy, load_tokenizer, stop_tokens
 from grpo.rollouts import PromptStream
 from grpo.sampling import Sampler, SamplingConfig
-from recipes.chains import Chain
+from recipes.chains import Chain, check_kept
 from recipes.launch import num_launched
 from recipes.progress import SamplingProgress
 from recipes.run_folder import RunFolder
@@ -72,17 +72,19 @@ def sample_chains(
     mine = list(range(rank, len(problems), ranks))
     rows = problems.select(mine)
     progress = SamplingProgress(f"{source} chains") if rank == 0 else None
+    prompts = [encode_prompt(tokenizer, row["prompt"]) for row in rows]
     groups = sampler.sample(
-        [encode_prompt(tokenizer, row["prompt"]) for row in rows], [seeds[i] for i in mine], settings.sampling,
+        prompts, [seeds[i] for i in mine], settings.sampling,
         settings.max_sampling_rows, progress,
     )  # fmt: skip
     chains = []
-    for i, row, group in zip(mine, rows, groups, strict=True):
+    for i, row, ids, group in zip(mine, rows, prompts, groups, strict=True):
+        given = row["prompt"] if isinstance(row["prompt"], str) else tokenizer.decode(ids)
         for seed, completion in zip(seeds[i], group, strict=True):
             text = tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             chain = Chain(
                 problem=row, text=with_prefill(row["prompt"], text), source=source, model=model_path, seed=seed,
-                finished=not completion.truncated,
+                finished=not completion.truncated, prompt=given,
             )  # fmt: skip
             chains.append((i, chain))
     if ranks > 1:
@@ -118,15 +120,21 @@ def _device() -> torch.device | str:
 def write_stage(folder: str | Path, rows: Dataset, report: dict[str, Any], settings: Sequence[Any]) -> Path:
     """dataset/, filters.json and config.yaml of a data stage. An older dataset/ is replaced when the new one is whole.
 
-    Returns the path of dataset/.
+    Returns the path of dataset/. Raises chains.NothingKeptError when the report says that nothing was kept: then
+    filters.json says why, and there is no dataset/, an older one being kept as dataset.older/.
     """
     run = RunFolder(folder)
     run.path.mkdir(parents=True, exist_ok=True)
     run.write_config(*settings)
-    final, partial = run.path / "dataset", run.path / "dataset.partial"
+    final, partial, older = (run.path / f"dataset{ending}" for ending in ("", ".partial", ".older"))
     shutil.rmtree(partial, ignore_errors=True)
-    rows.save_to_disk(str(partial))
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    if report["kept"]:
+        rows.save_to_disk(str(partial))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+    elif final.exists():
+        shutil.rmtree(older, ignore_errors=True)
+        final.rename(older)
     (run.path / "filters.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    check_kept(report, "take a more able model, more samples or problems, or wider filters")
     return final

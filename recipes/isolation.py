@@ -55,6 +55,7 @@ def run_stage(function: Callable | str, context: StageContext) -> dict[str, Any]
         result = function(context)
         if not isinstance(result, StageResult):
             raise TypeError(f"a stage returns a StageResult, this one returned {type(result).__name__}")
+        result.seeds = context.seeds | result.seeds
         outcome |= {"status": "interrupted" if result.interrupted else "returned", "result": plain(asdict(result))}
     except KeyboardInterrupt:
         outcome |= {"status": "interrupted", "error": "stopped by Ctrl-C"}

@@ -332,12 +332,15 @@ class Pipeline:
             raise PipelineError(f"stage {stage.name!r} reads {path}, which cannot be read: {error}") from error
 
     def files_of(self, stage: Stage) -> dict[str, Path]:
-        """Files and folders from outside: declared by the stage or its function, or named by a setting."""
-        declared = declaration_of(stage.run).files
-        files = {f"settings.{key}": Path(path) for key, path in paths_in(stage.settings).items()}
+        """Files and folders from outside: declared by the stage or its function, or named by a setting that no input
+        replaces."""
+        declaration = declaration_of(stage.run)
+        replaced = [setting for role in stage.roles for setting in declaration.replaced.get(role, ())]
+        files = {f"settings.{key}": Path(path) for key, path in paths_in(stage.settings, replaced).items()}
         # What lies in the pipeline's folder is a stage's output, which its name among the inputs brings along.
         files = {key: path for key, path in files.items() if self.folder.resolve() not in path.resolve().parents}
-        files |= {name: Path(path) for name, path in (declared(stage.settings) if declared else {}).items()}
+        declared = declaration.files(stage.settings) if declaration.files else {}
+        files |= {name: Path(path) for name, path in declared.items()}
         return files | {name: Path(path) for name, path in stage.files.items()}
 
     def seed_of(self, stage: Stage) -> int:

@@ -23,16 +23,18 @@ from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
+from data.drops import collected_drops
 from data.general_sets import load_answers
 from data.sources import open_source
 from recipes.chains import (
+    SAMPLING,
     FilterConfig,
     chain_filters,
-    check_kept,
     filter_table,
     run_filters,
     sft_features,
     sft_rows,
+    with_reading,
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems
@@ -77,9 +79,9 @@ def main(config: RejectionConfig, problems: ProblemConfig, sampling: SamplingSet
 def gather(
     config: RejectionConfig, problem_config: ProblemConfig, sampling: SamplingSettings, filters: FilterConfig
 ) -> tuple[Dataset, dict[str, Any]]:
-    """The rows of the SFT set, and the report of the filters with the number of general rows ("general").
+    """The rows of the SFT set, and the report of the filters, whose counts hold the general rows too ("general").
 
-    Raises chains.NothingKeptError when no chain passes the filters.
+    No chain may pass the filters: then there are no rows, and the report says why.
     """
     if config.general is not None:
         general_rows(
@@ -88,16 +90,24 @@ def gather(
     problems, _ = training_problems(problem_config)
     chains = sample_chains(config.model_name_or_path, problems, sampling, "rejection", stream=3)
     if not is_main_process():
-        return Dataset.from_list([], features=sft_features()), {"general": 0}
+        return sft_rows([], filters), {}
     kept, report = run_filters(chains, chain_filters(filters))
     print(filter_table(report))
-    check_kept(report, "take a more able model, more samples or problems, or wider filters")
     reasoning = sft_rows(kept, filters, problem_config.system_prompt)
-    if config.general is None:
-        return reasoning, report | {"general": 0}
+    if config.general is None or not kept:
+        return reasoning, with_general(report, 0)
     wanted = max(1, round(len(reasoning) / config.reasoning_to_general))
-    general = general_rows(config.general, wanted, sampling.seed, config.general_where)
-    return blend(reasoning, general, sampling.seed), report | {"general": len(general)}
+    with collected_drops() as read:
+        general = general_rows(config.general, wanted, sampling.seed, config.general_where)
+    report = with_reading(with_general(report, len(general)), read, "general")
+    return blend(reasoning, general, sampling.seed), report
+
+
+def with_general(report: dict[str, Any], number: int) -> dict[str, Any]:
+    """The filters' report with that many general rows among those that came and stayed."""
+    counts = {"seen": number, "kept": number}
+    whole = {name: report[name] + count for name, count in counts.items()}
+    return report | whole | {"general": number, "sources": report["sources"] | {"general": counts}}
 
 
 def general_rows(source: str, size: int, seed: int, where: dict[str, list[str]] | None = None) -> Dataset:
@@ -116,6 +126,9 @@ def general_rows(source: str, size: int, seed: int, where: dict[str, list[str]] 
         logger.warning("%s has %d general rows where the blend asks for %d: it takes all", source, len(rows), size)
     rows = rows.select(range(min(size, len(rows))))
     features = sft_features()
+    for name in SAMPLING:
+        if name not in rows.column_names:
+            rows = rows.add_column(name, [""] * len(rows))
     if missing := set(features) - set(rows.column_names):
         raise ValueError(
             f"the general rows of {source} lack the column(s) {', '.join(sorted(missing))}; SFT rows have "

@@ -191,7 +191,7 @@ def general_row(row: dict[str, Any], texts: Sequence[str], lengths: Sequence[int
     }
 
 
-@declare(outputs=(FILE,), check=checks(ScorecardConfig, ProblemConfig))
+@declare(outputs=(FILE,), check=checks(ScorecardConfig, ProblemConfig), replaced={"model": ("model_name_or_path",)})
 def stage(context: StageContext) -> StageResult:
     """Measures the input `model`, or the setting `model_name_or_path`."""
     given = {"model_name_or_path": str(context.input("model"))} if "model" in context.inputs else {}

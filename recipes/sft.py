@@ -39,6 +39,7 @@ from transformers.utils import logging as transformers_logging
 from grpo.checkpoints import latest_checkpoint
 from grpo.cpu import use_cores
 from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_tokenizer
+from recipes.chains import NothingKeptError
 from recipes.launch import batches_each, check_ranks
 from recipes.parser import config_paths, parse, reported
 from recipes.rl import StopOnSignal, latest_step, open_run
@@ -305,7 +306,7 @@ def drop_long_rows(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> tuple[Dataset, dict[str, Any]]:
     """The rows of at most `max_length` tokens, and a report as a data stage's: TRL would cut the others without a word,
-    and a chain without its end teaches not to answer. ValueError when none is left."""
+    and a chain without its end teaches not to answer. NothingKeptError when none is left."""
     lengths = [len(token_ids(row, tokenizer)) for row in rows]
     kept = [index for index, length in enumerate(lengths) if length <= max_length]
     long = [index for index, length in enumerate(lengths) if length > max_length]
@@ -316,9 +317,10 @@ def drop_long_rows(
         "seen": len(rows),
     }
     if not kept:
-        raise ValueError(
+        raise NothingKeptError(
             f"all {len(rows)} rows are longer than max_length {max_length} (the shortest has {min(lengths)} tokens); "
-            "raise max_length or shorten the chains"
+            "raise max_length or shorten the chains",
+            report,
         )
     if long:
         logger.warning(

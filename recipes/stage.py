@@ -17,8 +17,8 @@ import contextlib
 import difflib
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class StageContext:
     or start again from the seed where there is none."""
     rank: int = 0
     processes: int = 1
+    seeds: dict[str, int] = field(default_factory=dict)
+    """The seeds that the stage's settings turned out to have, for its manifest."""
 
     @property
     def is_main_process(self) -> bool:
@@ -91,14 +93,23 @@ class StageContext:
 
     def parse(self, *dataclass_types: Any, **given: Any) -> tuple:
         """Settings as dataclasses: of the recipe that the setting `config` names, with the other settings and then
-        `given` over it. The seed is the stage's where a dataclass has one. Raises RecipeError."""
+        `given` over it. The seed is the stage's where a dataclass has one; `seeds` notes all of theirs. Raises
+        RecipeError."""
         from recipes.launch import prepare_ranks
         from recipes.parser import RecipeParser
 
         prepare_ranks()
         parser = RecipeParser(dataclass_types)
         seed = {"seed": self.seed} if "seed" in parser.hints else {}
-        return parser.parse_settings(full_config(self.settings) | seed | given, f"stage {self.name!r}")
+        configs = parser.parse_settings(full_config(self.settings) | seed | given, f"stage {self.name!r}")
+        self.seeds |= seeds_in(configs)
+        return configs
+
+
+def seeds_in(configs: Iterable[Any]) -> dict[str, int]:
+    """The seeds among the fields of dataclasses: `seed`, `problem_seed`, `eval_seed`, …"""
+    values = {item.name: getattr(config, item.name) for config in configs for item in fields(config)}
+    return {name: value for name, value in values.items() if name.endswith("seed") and isinstance(value, int)}
 
 
 @dataclass
@@ -115,6 +126,7 @@ class StageResult:
     outputs: tuple[str, ...] | None = None
     """Files and folders it wrote, relative to its folder, where they are not those declared."""
     seeds: dict[str, int] = field(default_factory=dict)
+    """Those that it used beside the stage's and its settings'."""
     notes: list[str] = field(default_factory=list)
     """Warnings for whoever reads the manifest."""
     interrupted: bool = False
@@ -132,6 +144,7 @@ class Declaration:
     code_version: str = "1"
     files: Callable[[dict[str, Any]], Mapping[str, str | Path]] | None = None
     check: Callable[[dict[str, Any]], None] | None = None
+    replaced: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def declare(
@@ -140,6 +153,7 @@ def declare(
     code_version: str = "1",
     files: Callable[[dict[str, Any]], Mapping[str, str | Path]] | None = None,
     check: Callable[[dict[str, Any]], None] | None = None,
+    replaced: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Callable[[Callable], Callable]:
     """A decorator for a stage's function.
 
@@ -147,10 +161,12 @@ def declare(
     code_version: another one runs the stage again; change it when the code's results change.
     files: settings -> further inputs from outside, name -> path; they are hashed.
     check: settings -> None, called before any stage runs; raises ValueError for settings that cannot be meant.
+    replaced: role -> dotted settings that the function takes from the input in that role instead. A path that stands
+    there, such as a recipe's default, is then not read, and so no input.
     """
 
     def mark(function: Callable) -> Callable:
-        function.declaration = Declaration(outputs, code_version, files, check)  # type: ignore[attr-defined]
+        function.declaration = Declaration(outputs, code_version, files, check, replaced or {})  # type: ignore[attr-defined]
         return function
 
     return mark
@@ -190,23 +206,35 @@ def sourced_config(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return content | own, {key: file for key, file in sources.items() if key not in own}
 
 
-def paths_in(settings: dict[str, Any]) -> dict[str, str]:
+def paths_in(settings: dict[str, Any], replaced: Sequence[str] = ()) -> dict[str, str]:
     """Settings that name a file or folder that is there, also those of a recipe among them, and what it extends: dotted
     key -> path.
 
-    A path has a slash in it (`data/base`), so that a plain word is never taken for one.
+    What a stage does not read is left out: of the recipe `config` what a later file or another setting stands over,
+    and the settings `replaced`, dotted. A path has a slash in it (`data/base`): a plain word is never taken for one.
     """
-    found: dict[str, str] = {}
-    for key, value in _flat(settings):
-        if "/" in value and key.split(".")[-1] not in NOT_READ and os.path.exists(value):
-            found[key] = value
-            if value.endswith((".yaml", ".yml")) and Path(value).is_file():
-                from recipes.parser import RecipeError, load_yaml, recipe_layers
+    from recipes.parser import RecipeError, load_yaml, recipe_layers
 
-                with contextlib.suppress(RecipeError):  # the stage says what is wrong with its recipe
-                    found |= {f"{key}:extends:{file}": file for file, _ in recipe_layers([value])[:-1]}
-                    found |= {f"{key}:{name}": path for name, path in paths_in(load_yaml(value)).items()}
+    found = _named_paths(settings)
+    with contextlib.suppress(RecipeError):  # the stage says what is wrong with its recipe
+        content, sources = sourced_config(settings)
+        found |= _named_paths({key: content[key] for key in sources}, "config:")
+    found = {key: path for key, path in found.items() if key.removeprefix("config:") not in replaced}
+    for key, path in list(found.items()):
+        if path.endswith((".yaml", ".yml")) and Path(path).is_file():
+            with contextlib.suppress(RecipeError):
+                found |= {f"{key}:extends:{file}": file for file, _ in recipe_layers([path])[:-1]}
+                if key.split(".")[0] != "config":
+                    found |= {f"{key}:{name}": inner for name, inner in paths_in(load_yaml(path)).items()}
     return found
+
+
+def _named_paths(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    return {
+        f"{prefix}{key}": value
+        for key, value in _flat(settings)
+        if "/" in value and key.split(".")[-1] not in NOT_READ and os.path.exists(value)
+    }
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from recipes.chains import (
     run_filters,
     sft_rows,
     tidy,
+    with_reading,
 )
 from rewards import check, extract_answer, has_r1_format
 
@@ -105,6 +106,18 @@ def test_counts_add_up_and_at_most_three_examples_are_shown():
     assert printed["seen"] == str(len(everything))
 
 
+def test_what_was_dropped_while_a_set_was_read_counts_as_seen():
+    _, report = run_filters([chain(source="external"), chain(answer="51")], chain_filters(BOUNDS))
+    read = [{"name": "a/set: without a closed reasoning", "dropped": 3, "examples": ["…"]}]
+    whole = with_reading(report, read, "external")
+    assert whole["filters"][0] == read[0] | {"sources": {"external": 3}}
+    assert whole["filters"][1:] == report["filters"]
+    assert whole["sources"] == {"external": {"seen": 4, "kept": 1}, "few-shot": {"seen": 1, "kept": 0}}
+    assert whole["seen"] == 5 == whole["kept"] + sum(one["dropped"] for one in whole["filters"])
+    assert "a/set: without a closed reasoning" in filter_table(whole)
+    assert with_reading(report, [], "external") == report
+
+
 def test_prompts_share_their_places_among_the_sources():
     few = [chain(reasoning=f"{REASONING}\n{step}.", seed=n) for n, step in enumerate(STEPS[:3])]
     zero = [chain(reasoning=f"{REASONING}\n{step}.", seed=n, source="r1-zero") for n, step in enumerate(STEPS[5:8])]
@@ -114,8 +127,10 @@ def test_prompts_share_their_places_among_the_sources():
 
 def test_nothing_kept_is_an_error_that_names_each_count():
     _, report = run_filters([chain(answer="51"), chain(answer="52"), chain(text="50")], chain_filters(BOUNDS))
-    with pytest.raises(NothingKeptError, match=r"none of 3 chains .*format dropped 1, correct dropped 2.*; try harder"):
+    message = r"none of 3 chains .*format dropped 1, correct dropped 2.*; try harder"
+    with pytest.raises(NothingKeptError, match=message) as nothing:
         check_kept(report, "try harder")
+    assert nothing.value.report == report
     check_kept(run_filters([chain()], chain_filters(BOUNDS))[1], "unused")
 
 
@@ -179,14 +194,16 @@ def test_indents_of_code_stay():
 
 
 def test_rows_carry_where_they_came_from():
-    rows = sft_rows([chain(seed=7), chain(problem=KO, seed=8, source="r1-zero", model="zero")], FilterConfig())
+    chains = [chain(seed=7, prompt="Q: 6*7+8?"), chain(problem=KO, seed=8, source="r1-zero", model="zero")]
+    rows = sft_rows(chains, FilterConfig())
+    assert sft_rows([], FilterConfig()).features == rows.features
     assert rows.column_names == ["prompt", "completion", *COLUMNS]
     first, second = rows
     assert first["prompt"] == [{"role": "user", "content": EN["problem"]}]
     assert first["completion"] == [{"role": "assistant", "content": chain().completion}]
-    assert {name: first[name] for name in COLUMNS[:-1]} == {
+    assert {name: first[name] for name in COLUMNS if name != "kept_because"} == {
         "kind": "reasoning", "language": "en", "task": "arithmetic", "problem_id": "a", "source": "few-shot",
-        "model": "base", "seed": 7,
+        "model": "base", "seed": 7, "source_id": "", "sampled_prompt": "Q: 6*7+8?", "raw_response": chain().text,
     }  # fmt: skip
     assert "'50' is right" in first["kept_because"]
     assert "100% of the words in en" in first["kept_because"]

@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from data.corpus.solutions import worked_example
+from data.drops import log_drops
 from data.problems import content_hash, make_problems, split_of
 from data.tasks import TASKS
 from data.templates import render_prompts
@@ -38,7 +39,10 @@ def written(asked):
             steps = "\n".join(f"{n} + {number} = {n + number}" for n in range(1, 4))
             for seed, answer in enumerate((right, "-12345")):
                 text = f"<think> {steps} </think> <answer> {answer} </answer>"
-                chains.append(Chain(problem=row, text=text, source=source, model=model_path, seed=seed))
+                chain = Chain(
+                    problem=row, text=text, source=source, model=model_path, seed=seed, prompt=str(row["prompt"])
+                )
+                chains.append(chain)
         return chains
 
     return sample
@@ -70,6 +74,7 @@ def test_the_reasoning_that_a_prompt_opens_is_part_of_the_chain(tiny_model):
     settings = SamplingSettings(samples=1, max_completion_length=4, cpu_threads=1)
     (chain,) = sample_chains(tiny_model, problems, settings, "few-shot")
     assert chain.text.startswith("<think>")
+    assert chain.prompt == problems["prompt"][0]
     assert not chain.finished
 
 
@@ -137,12 +142,19 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     monkeypatch.setattr(cold_start, "sample_chains", written(asked))
     row = {"problem": "What is 2 + 2 + 2?", "reasoning": "2 + 2 = 4\n4 + 2 = 6\nso six it is", "answer": "6"}
     summaries = ("Two and two and two make $\\boxed{6}$.", "It is $\\boxed{7}$.", "It is $\\boxed{6}$, I think.")
-    external = [row | {"language": "en", "summary": summary, "id": str(n)} for n, summary in enumerate(summaries)]
+    row["language"] = "en"
     external = [
-        row | {"language": "en", "summary": "", "id": "boxed", "reasoning": f"{row['reasoning']}: $\\boxed{{6}}$"},
-        row | {"language": "en", "summary": "", "id": "without an answer"}, *external,
-    ]  # fmt: skip
-    monkeypatch.setitem(sys.modules, "data.chains", SimpleNamespace(load_chains=lambda source, limit: external[:limit]))
+        row | {"summary": "", "source_id": "#boxed", "reasoning": f"{row['reasoning']}: $\\boxed{{6}}$"},
+        row | {"summary": "", "source_id": "#without an answer"},
+        *(row | {"summary": summary, "source_id": f"#{n}"} for n, summary in enumerate(summaries)),
+    ]
+    dropped = {"name": "without a closed reasoning", "dropped": 2, "examples": ["Let me see", "Hm"]}
+
+    def load_chains(source, limit):
+        log_drops(source, {"filters": [dropped], "kept": limit, "seen": limit + 2})
+        return external[:limit]
+
+    monkeypatch.setitem(sys.modules, "data.chains", SimpleNamespace(load_chains=load_chains))
     sources = {"model_name_or_path": tiny_model, "r1_zero_model": "zero", "external": "theirs", "external_size": 4}
     sources |= {"template": "r1_zero_short", "r1_zero_samples": 1}
     run(cold_start, flags(tmp_path / "data", **sources))
@@ -163,16 +175,22 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     for row in rows:
         if row["source"] == "external":
             assert (row["model"], row["task"], row["prompt"][0]["content"]) == ("theirs", "math", "What is 2 + 2 + 2?")
+            assert row["source_id"] in ("#boxed", "#0", "#1")
+            assert (row["sampled_prompt"], row["raw_response"].count("</think>")) == ("", 1)
         else:
             problem = problems[row["problem_id"]]
             assert row["prompt"] == [{"role": "user", "content": problem["problem"]}]
             assert (row["task"], row["language"], row["seed"]) == (problem["task"], problem["language"], 0)
             assert row["model"] == tiny_model
+            assert row["sampled_prompt"].endswith("\nAssistant: <think>")
+            assert problem["problem"] in row["sampled_prompt"]
+            assert row["raw_response"].endswith(f"</think> <answer> {problem['answer']} </answer>")
         assert row["kind"] == "reasoning"
         assert row["kept_because"]
     report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
-    assert report["sources"]["external"] == {"seen": 4, "kept": 2}
-    assert report["seen"] == 2 * 2 * 12 + 4 == report["kept"] + sum(one["dropped"] for one in report["filters"])
+    assert report["filters"][0] == dropped | {"name": f"theirs: {dropped['name']}", "sources": {"external": 2}}
+    assert report["sources"]["external"] == {"seen": 6, "kept": 2}
+    assert report["seen"] == 2 * 2 * 12 + 6 == report["kept"] + sum(one["dropped"] for one in report["filters"])
     assert report["kept"] == len(rows)
     assert (tmp_path / "data/config.yaml").exists()
 
@@ -180,7 +198,19 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
 def test_a_model_that_writes_nothing_readable_ends_in_a_clear_error(tiny_model, tmp_path):
     with pytest.raises(NothingKeptError, match=r"none of 24 chains passed the filters \(finished dropped \d+.*samples"):
         run(cold_start, flags(tmp_path / "data", r1_zero_model=tiny_model))
-    assert not (tmp_path / "data").exists()
+    report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
+    assert (report["seen"], report["kept"]) == (24, 0)
+    assert sum(len(one["examples"]) for one in report["filters"]) > 0
+    assert not list((tmp_path / "data").glob("dataset*"))
+
+
+def test_an_older_set_is_not_taken_for_that_of_a_call_that_kept_nothing(tiny_model, tmp_path):
+    folder = tmp_path / "data"
+    write_stage(folder, Dataset.from_list([{"x": 1}]), {"kept": 1}, ())
+    with pytest.raises(NothingKeptError):
+        run(cold_start, flags(folder, r1_zero_model=tiny_model))
+    assert not (folder / "dataset").exists()
+    assert load_from_disk(str(folder / "dataset.older"))["x"] == [1]
 
 
 def test_without_a_source_there_is_nothing_to_gather(tmp_path, capsys):
@@ -231,8 +261,40 @@ def test_reasoning_and_general_rows_are_blended_at_the_ratio(sampled, tmp_path, 
     assert sampled[0][:2] == ("rejection", "dev2")
     assert [turn["role"] for turn in sampled[0][2]] == ["user"]
     report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
+    counted = {"seen": kinds.count("general"), "kept": kinds.count("general")}
     assert report["general"] == kinds.count("general")
+    assert report["sources"] == {"rejection": {"seen": 60, "kept": reasoning}, "general": counted}
+    assert report["kept"] == len(rows)
+    assert report["seen"] == len(rows) + sum(one["dropped"] for one in report["filters"])
     assert next(one["dropped"] for one in report["filters"] if one["name"] == "correct") >= 30
+
+
+def test_what_the_general_set_lost_is_in_the_report(sampled, tmp_path):
+    """A set of another kind, of which rows cannot be read: they are counted, and the others fill the columns."""
+    rows = [{"instruction": f"Say {n}", "output": f"{n}!"} for n in range(40)]
+    rows += [{"instruction": f"Think {n}", "output": "<think>no</think>"} for n in range(40)]
+    general_set = tmp_path / "alpaca.jsonl"
+    general_set.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = {"model_name_or_path": "dev2", "template": "chat", "general": str(general_set)}
+    run(rejection, flags(tmp_path / "data", **settings, reasoning_to_general=0.5, train_size=30))
+    report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
+    lost = report["filters"][0]
+    assert lost["name"] == f"{general_set}: with tags of their own"
+    assert lost["dropped"] == lost["sources"]["general"] > 0
+    assert lost["examples"] == ["<think>no</think>"] * 3
+    assert report["sources"]["general"] == {"seen": report["general"] + lost["dropped"], "kept": report["general"]}
+    assert report["seen"] == report["kept"] + sum(one["dropped"] for one in report["filters"])
+    written = load_from_disk(str(tmp_path / "data/dataset"))
+    assert {row["raw_response"] == "" for row in written if row["kind"] == "general"} == {True}
+    assert {row["raw_response"] == "" for row in written if row["kind"] == "reasoning"} == {False}
+
+
+def test_a_chat_prompt_is_kept_as_the_template_renders_it(tiny_model):
+    problems = render_prompts(make_problems("train", 1), "chat")
+    (chain,) = sample_chains(tiny_model, problems, SamplingSettings(samples=1, max_completion_length=4), "rejection")
+    tokenizer = load_tokenizer(tiny_model)
+    rendered = tokenizer.apply_chat_template(problems["prompt"][0], tokenize=False, add_generation_prompt=True)
+    assert chain.prompt == rendered
 
 
 def test_a_general_set_that_is_too_small_is_taken_whole(tmp_path, caplog):

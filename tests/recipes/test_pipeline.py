@@ -324,6 +324,21 @@ def test_settings_that_are_paths_are_inputs(tmp_path, calls):
     assert "settings.config changed" in one().plan()[0].why
 
 
+def test_a_path_that_another_setting_stands_over_is_no_input(tmp_path):
+    """The last of several recipes wins, and an entry's own setting over all of them."""
+    for name in ("first", "second", "own", "kept"):
+        (tmp_path / name).mkdir()
+    recipes = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    recipes[0].write_text(f"base: {tmp_path / 'first'}\ndata: {tmp_path / 'first'}\nkept: {tmp_path / 'kept'}\n")
+    recipes[1].write_text(f"base: {tmp_path / 'second'}\n")
+    settings = {"config": [str(path) for path in recipes], "data": str(tmp_path / "own")}
+    assert {key: Path(path).name for key, path in stage_module.paths_in(settings).items()} == {
+        "config.0": "a.yaml", "config.1": "b.yaml", "data": "own", "config:base": "second", "config:kept": "kept",
+    }  # fmt: skip
+    assert "config:base" not in stage_module.paths_in(settings, ["base", "data"])
+    assert "data" not in stage_module.paths_in(settings, ["base", "data"])
+
+
 def test_a_long_text_is_no_path(tmp_path):
     settings = {"template": "</think>\n" * 2000, "odd": "a/\0", "list": [{"deep": "/"}]}
     assert stage_module.paths_in(settings) == {"list.0.deep": "/"}
