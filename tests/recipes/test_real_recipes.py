@@ -672,7 +672,7 @@ def test_every_preset_trains_for_two_steps(path, random_models, small_hub, right
         assert (written.get("optim") == "adafactor") == (
             path.stem == "r1_one_gpu"
         )  # it holds what differs from the defaults
-        assert written["loss_type"] == ("dapo" if path.stem == "r1_modern" else "grpo")
+        assert written.get("loss_type", "dapo") == ("dapo" if path.stem == "r1_modern" else "grpo")
     check_preference_rl(run)
 
 
