@@ -669,8 +669,10 @@ def test_every_preset_trains_for_two_steps(path, random_models, small_hub, right
         assert (first["step"], second["step"]) == (1, 2)
         assert ("kl" in second) == (path.stem != "r1_modern")
         written = load_yaml(run / name / "config.yaml")
-        assert written["optim"].endswith("adafactor") == (path.stem == "r1_one_gpu")
-        assert written["loss_type"] == ("dapo" if path.stem == "r1_modern" else "grpo")
+        assert (written.get("optim") == "adafactor") == (
+            path.stem == "r1_one_gpu"
+        )  # it holds what differs from the defaults
+        assert written.get("loss_type", "dapo") == ("dapo" if path.stem == "r1_modern" else "grpo")
     check_preference_rl(run)
 
 
