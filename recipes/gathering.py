@@ -107,13 +107,18 @@ def is_main_process() -> bool:
 def _place() -> tuple[int, int]:
     if num_launched() == 1:
         return 0, 1
-    state = PartialState()
+    state = _group()
     return state.process_index, state.num_processes
+
+
+def _group() -> PartialState:
+    # Unless it is told of the CPU, each process without a GPU takes itself for the only one.
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _device() -> torch.device | str:
     if num_launched() > 1:
-        return PartialState().device
+        return _group().device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

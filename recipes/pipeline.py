@@ -2,9 +2,9 @@
 
     python -m recipes.pipeline --config recipes/micro/r1.yaml                                              (`make r1`)
     python -m recipes.pipeline --config recipes/micro/r1.yaml --dry-run           what would run, and why
-    python -m recipes.pipeline --config recipes/micro/r1.yaml --from cold-start   that stage and all that need it, anew
-    python -m recipes.pipeline --config recipes/micro/r1.yaml --only cold-start   that stage alone
-    python -m recipes.pipeline --config recipes/micro/r1.yaml cold-start.k=8 --seed 1           settings over the file's
+    python -m recipes.pipeline --config recipes/micro/r1.yaml --from dev1         that stage and all that need it, anew
+    python -m recipes.pipeline --config recipes/micro/r1.yaml --only r1-zero      that stage alone
+    python -m recipes.pipeline --config recipes/micro/r1.yaml dev1.num_train_epochs=3 --seed 1  settings over the file's
 
 A stage is done while its manifest says so and everything that decides its result is what it was: its settings, its
 seed, its recipe's code version, and the content of every file that it read. docs/pipeline.md has the whole account.
@@ -87,7 +87,7 @@ __all__ = [
 
 SUMMARY = "pipeline.json"
 ENTRY_KEYS = ("name", "title", "recipe", "inputs", "files", "settings", "outputs", "code_version")
-TOP_KEYS = ("output_dir", "seed", "isolate", "jobs", "title", "stages", "more_stages")
+TOP_KEYS = ("output_dir", "model", "seed", "isolate", "jobs", "title", "stages", "more_stages")
 
 
 # --- the pipeline -----------------------------------------------------------------------------------------------------
@@ -750,7 +750,7 @@ def load_pipeline(
     top: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Pipeline:
-    """The pipeline that a YAML file declares. top: output_dir, seed, isolate, jobs and title over the file's;
+    """The pipeline that a YAML file declares. top: output_dir, model, seed, isolate, jobs and title over the file's;
     overrides: stage -> dotted setting -> value. Raises PipelineError and RecipeError, which say where and what to
     change."""
     from recipes.parser import load_yaml
@@ -759,7 +759,8 @@ def load_pipeline(
     changed = {key: content.pop(key) for key in list(content) if isinstance(key, str) and "." in key}
     _known(content, TOP_KEYS, str(path))
     content = content | dict(top or {})
-    for key, kind in (("output_dir", str), ("seed", int), ("isolate", bool), ("jobs", int), ("title", str)):
+    kinds = {"output_dir": str, "model": str, "seed": int, "isolate": bool, "jobs": int, "title": str}
+    for key, kind in kinds.items():
         if key in content and (not isinstance(content[key], kind) or (kind is int and isinstance(content[key], bool))):
             raise PipelineError(f"{path}: {key} expects {kind.__name__}, got {content[key]!r}")
     if "output_dir" not in content:
@@ -773,6 +774,8 @@ def load_pipeline(
     entries = entries + more
     stages = [_stage_of(entry, number, str(path)) for number, entry in enumerate(entries, 1)]
     by_name = {stage.name: stage for stage in in_order(stages)}
+    if "model" in content:
+        _start_from(content["model"], stages)
     dotted = [(*key.split(".", 1), value) for key, value in changed.items()]
     dotted += [(name, key, value) for name, settings in (overrides or {}).items() for key, value in settings.items()]
     for name, key, value in dotted:
@@ -784,6 +787,14 @@ def load_pipeline(
         jobs=content.get("jobs", 1), title=content.get("title", ""),
         command=f"python -m recipes.pipeline --config {path}",
     )  # fmt: skip
+
+
+def _start_from(model: str, stages: Iterable[Stage]) -> None:
+    """The model of every stage that takes one as its input `model`, has none there, and names none itself."""
+    for stage in stages:
+        settings = () if "model" in stage.roles else declaration_of(stage.run).replaced.get("model", ())
+        for name in settings:
+            stage.settings.setdefault(name, model)
 
 
 def _stage_of(entry: Any, number: int, source: str) -> Stage:
@@ -850,13 +861,16 @@ def parse_call(argv: Sequence[str]) -> Call:
     parser.add_argument("--from", dest="start", metavar="STAGE", help="run this stage and all that need it anew")
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="STAGE", help="run no other stage")
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="show what would run, and why")
-    kinds = {"output_dir": "folder", "seed": "number", "isolate": "true or false", "jobs": "number", "title": "text"}
+    kinds = {
+        "output_dir": "folder", "model": "path", "seed": "number", "isolate": "true or false", "jobs": "number",
+        "title": "text",
+    }  # fmt: skip
     for name, what in kinds.items():
         parser.add_argument(f"--{name}", metavar=what.upper(), help=f"{name} over the file's")
     known, rest = parser.parse_known_args(list(argv))
     only = [name for name in known.only if "=" not in name]  # `--only a b.k=8`: the setting is none of its names
     rest = [item for item in known.only if "=" in item] + rest
-    texts = {name: getattr(known, name) for name in ("output_dir", "title") if getattr(known, name) is not None}
+    texts = {key: value for key in ("output_dir", "model", "title") if (value := getattr(known, key)) is not None}
     top = texts | {
         name: read_value(getattr(known, name))
         for name in ("seed", "isolate", "jobs")
@@ -868,7 +882,7 @@ def parse_call(argv: Sequence[str]) -> Call:
         name, equals, value = item.partition("=")
         stage, dot, key = name.removeprefix("--").partition(".")
         if not dot or not key or not (equals or item.startswith("--")):
-            flags = ("config", "from", "only", "dry-run", "output_dir", "seed", "isolate", "jobs", "title")
+            flags = ("config", "from", "only", "dry-run", "output_dir", "model", "seed", "isolate", "jobs", "title")
             raise PipelineError(
                 f"{item!r} is no flag and no setting of a stage, which is written stage.key=value{near(stage, flags)}"
             )

@@ -1,9 +1,12 @@
 """The data stages from their settings to their folders. Models are random, so their chains are written here."""
 
 import json
+import os
 import random
 import re
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +23,7 @@ from recipes.chains import COLUMNS, Chain, NothingKeptError, sft_features
 from recipes.cold_start import few_shot_prompts
 from recipes.gathering import SamplingSettings, sample_chains, write_stage
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"train_size": 12, "samples": 2, "max_completion_length": 12, "cpu_threads": 1}
 
 
@@ -295,6 +299,22 @@ def test_a_chat_prompt_is_kept_as_the_template_renders_it(tiny_model):
     tokenizer = load_tokenizer(tiny_model)
     rendered = tokenizer.apply_chat_template(problems["prompt"][0], tokenize=False, add_generation_prompt=True)
     assert chain.prompt == rendered
+
+
+@pytest.mark.slow
+def test_processes_share_the_prompts_and_one_writes(tmp_path):
+    """Of two processes comes what comes of one."""
+    asked = flags("", model_name_or_path=ROOT / "data/student", template="r1_zero_short", general="micro")
+    asked += ["--train_size", "24", "--max_completion_length", "100", "--tasks", "arithmetic"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name, processes in (("one", 1), ("two", 2)):
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        command = [*launch, str(ROOT / "recipes/rejection.py"), *asked, "--output_dir", str(tmp_path / name)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count("of them general") == 1
+    one, two = (load_from_disk(str(tmp_path / name / "dataset")) for name in ("one", "two"))
+    assert list(one) == list(two)
 
 
 def test_a_general_set_that_is_too_small_is_taken_whole(tmp_path, caplog):

@@ -1,13 +1,14 @@
 """The stages of R1 as the pipeline sees them: what they read, and what their manifests say."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from recipes import cold_start, r1_stages, rejection, reward_models, rl, scorecard, sft
 from recipes.chains import Chain
-from recipes.pipeline import Pipeline, Stage, StageError, load_pipeline
+from recipes.pipeline import Pipeline, Stage, StageError, load_pipeline, parse_call
 from recipes.problem_sets import training_problems
 from recipes.stage import StageContext, StageInput, declaration_of
 from recipes.stages_report import write_report
@@ -54,6 +55,41 @@ def test_what_a_stage_reads_of_its_recipe_is_an_input(elsewhere):
     assert files["r1"] == {"recipes/micro/preference_rl.yaml"}
     assert files["reward-models"] == {"recipes/micro/reward_models.yaml", "data/base"}
     assert files["distilled"] == {"recipes/micro/distill.yaml", "data/student"}
+
+
+def test_one_flag_takes_another_base(elsewhere):
+    """For the stages that start from it: others have a stage's model, or name their own."""
+    pipeline = load_pipeline("recipes/micro/distillation.yaml", {"model": "mine/base"})
+    named = {name: stage.settings.get("model_name_or_path") for name, stage in pipeline.by_name.items()}
+    assert {name for name, model in named.items() if model == "mine/base"} == {
+        "r1-zero", "cold-start-data", "dev1", "dev3", "reward-models", "measure-base",
+    }  # fmt: skip
+    assert {name for name, model in named.items() if model == "data/student"} == {
+        "distilled", "student-zero", "measure-student",
+    }  # fmt: skip
+    changed = load_pipeline("recipes/micro/r1.yaml", {"model": "mine/base"}, {"dev1": {"model_name_or_path": "other"}})
+    assert changed.by_name["dev1"].settings["model_name_or_path"] == "other"
+    assert load_pipeline("recipes/micro/r1.yaml").by_name["dev3"].settings["model_name_or_path"] == "data/base"
+
+
+@pytest.mark.parametrize("page", ["docs/pipeline.md", "recipes/pipeline.py"])
+def test_the_commands_that_the_documentation_names_are_understood(elsewhere, page):
+    text = (ROOT / page).read_text(encoding="utf-8").replace("--config …", "--config recipes/micro/r1.yaml")
+    calls = re.findall(r"^ *python -m recipes\.pipeline (.*?)(?:  .*)?$", text, re.M)
+    assert len(calls) > 4
+    for call in map(parse_call, map(str.split, calls)):
+        pipeline = load_pipeline(call.config, call.top, call.stages)
+        for name in (*call.only, *([call.start] if call.start else ())):
+            assert name in pipeline.by_name
+        for stage in pipeline.stages:
+            pipeline._check(stage)
+
+
+def test_the_graph_that_the_documentation_shows_can_be_run(elsewhere):
+    text = (ROOT / "docs/pipeline.md").read_text(encoding="utf-8")
+    Path("graph.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.S)[0], encoding="utf-8")
+    pipeline = load_pipeline("graph.yaml")
+    assert [step.action for step in pipeline.plan()] == ["run", "waits for r1-zero"]
 
 
 def test_without_the_input_the_recipe_s_path_is_read(elsewhere):
