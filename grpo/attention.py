@@ -129,7 +129,7 @@ class Segments:
             total += lengths[-1][1]
 
         # Two columns and two rows at least, as torch.compile would compile anew for none or one.
-        most = max(2, *(len(branches) for _, branches in row))
+        most = max([2, *(len(branches) for _, branches in row)])
         for shared, branches in row:
             at = begin + shared
             prompt = np.arange(begin, at)

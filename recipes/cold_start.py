@@ -38,7 +38,7 @@ from recipes.chains import (
     with_reading,
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
-from recipes.problem_sets import ProblemConfig, training_problems
+from recipes.problem_sets import ProblemConfig, training_problems, without_held_out
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def gather(
         chains += sample_chains(config.r1_zero_model, prompts, more, "r1-zero", stream=2)
     with collected_drops() as read:
         if config.external:
-            chains += external_chains(config.external, config.external_size)
+            chains += external_chains(config.external, config.external_size, problem_config)
     if not is_main_process():
         return sft_rows([], filters), {}
     kept, report = run_filters(chains, chain_filters(filters))
@@ -183,15 +183,19 @@ def _load_examples(source: str) -> list[Example]:
 # --- chains from elsewhere --------------------------------------------------------------------------------------------
 
 
-def external_chains(source: str, size: int | None = None) -> list[Chain]:
+def external_chains(source: str, size: int | None = None, problems: ProblemConfig | None = None) -> list[Chain]:
     """Chains of another data set, as if a model had written them: they pass the same filters. Its answer is the gold
     one. What the chain itself answers stands in its summary, or in the reasoning's last box where the set keeps none.
+    Chains of problems that `problems` measures on are dropped, as its own training problems are.
     """
     from data.chains import load_chains
     from data.values import last_boxed
 
+    rows = load_chains(source, limit=size)
+    if problems is not None:
+        rows = without_held_out(rows, source, problems)
     chains = []
-    for row in load_chains(source, limit=size):
+    for row in rows:
         identity = f"external-{content_hash('external', row['problem'])}"
         final = row.get("summary") or f"<answer>{last_boxed(row['reasoning']) or ''}</answer>"
         chains.append(

@@ -13,6 +13,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 
 from data.decontaminate import decontaminate
 from data.dialogues import DIALOGUES
+from data.drops import EXAMPLES, collect_drops
 from data.general import families_of, make_general_prompts
 from data.general_sets import load_requests
 from data.loading import load_problems, load_texts
@@ -151,8 +152,10 @@ def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Datas
             f"every one of the {len(rows):,} rows of {source} shares ten words in a row with {', '.join(against)}; "
             "train on another set, or set decontaminate: false"
         )
-    if len(kept) < len(rows):
+    if report.matches:
         logger.warning("%s: %s", source, report)
+        examples = [match.ngram for match in report.matches[:EXAMPLES]]
+        collect_drops(source, [{"name": "measured on", "dropped": len(report.matches), "examples": examples}])
     return kept
 
 

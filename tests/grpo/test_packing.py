@@ -289,10 +289,12 @@ def test_packed_and_shared_is_padded_and_repeated(model, options):
         assert len(packs) > 10
 
 
-def test_an_empty_pack_gives_zero_gradients_and_not_none(model):
-    """DDP waits for the gradient of every parameter, so a rank without a completion still has to give one."""
+@layouts
+def test_an_empty_pack_gives_zero_gradients_and_not_none(model, layout):
+    """DDP waits for the gradient of every parameter, so a rank without a completion still has to give one; so does an
+    update whose groups all teach nothing."""
     cfg = LossConfig(max_completion_length=11, beta=0.05)
-    pack = empty_pack(PAD)
+    pack = empty_pack(PAD, layout=layout)
     assert pack.places == []
     total, gradient = update(model, [], [pack], cfg)
     assert total == 0

@@ -8,7 +8,9 @@ import time
 import pytest
 from datasets import Dataset
 
+from data.drops import collected_drops
 from data.templates import render_prompt
+from recipes.cold_start import external_chains
 from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, without_held_out
 
 
@@ -194,6 +196,27 @@ def test_validation_problems_are_the_same_whatever_is_dropped(overlapping):
     train, same = training_problems(config)
     assert same["id"][:] == held["id"][:]
     assert not answers(train) & (answers(held) | set(range(24, 40)))
+
+
+def test_chains_from_elsewhere_and_a_stages_manifest_know_what_was_dropped(overlapping, tmp_path):
+    rows = [
+        {
+            "problem": STORY.format(*[f"n{n}"] * 3),
+            "generations": [f"<think>{n} so {n}.</think>It is {n}."],
+            "answer": str(n),
+        }
+        for n in (2, 50)
+    ]
+    path = tmp_path / "chains.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = ProblemConfig(dataset=overlapping["dataset"], eval_dataset=overlapping["aime"])
+    with collected_drops() as found:
+        chains = external_chains(str(path), problems=config)
+    assert [chain.problem["answer"] for chain in chains] == ["50"]
+    (one,) = found
+    assert (one["name"], one["dropped"]) == (f"{path}: measured on", 1)
+    assert "n2" in one["examples"][0]
+    assert len(external_chains(str(path))) == 2
 
 
 def test_decontamination_that_leaves_nothing_or_has_nothing_to_compare_with_says_so(overlapping):
