@@ -649,8 +649,9 @@ def test_every_stage_runs_for_two_steps(folder, random_models, small_hub, right_
         assert json.loads((run / name / "status.json").read_text())["step"] == 2
         assert (run / name / "model/model.safetensors").is_file()
     kinds = json.loads((run / "sft-data/filters.json").read_text())
-    assert kinds["kept"] == 12  # two a problem
+    assert kinds["sources"]["rejection"]["kept"] == 12  # two a problem
     assert kinds["general"] == 4  # 3 : 1
+    assert kinds["kept"] == 16
     assert {"helpful", "harmless"} <= {path.name for path in (run / "reward-models").iterdir()}
     check_preference_rl(run)
 
@@ -669,9 +670,8 @@ def test_every_preset_trains_for_two_steps(path, random_models, small_hub, right
         assert (first["step"], second["step"]) == (1, 2)
         assert ("kl" in second) == (path.stem != "r1_modern")
         written = load_yaml(run / name / "config.yaml")
-        assert (written.get("optim") == "adafactor") == (
-            path.stem == "r1_one_gpu"
-        )  # it holds what differs from the defaults
+        # It holds what differs from the defaults.
+        assert (written.get("optim") == "adafactor") == (path.stem == "r1_one_gpu")
         assert written.get("loss_type", "dapo") == ("dapo" if path.stem == "r1_modern" else "grpo")
     check_preference_rl(run)
 
@@ -692,7 +692,8 @@ def test_sharded_weights_train_as_whole_ones_do(folder, random_models, tmp_path)
     # Rewards that differ between random texts, and a step that moves the policy, so that its KL is none.
     given = SMALL_RL | {
         "model_name_or_path": random_models[folder], "dataset": tmp_path / "train.jsonl", "test_size": 0,
-        "rewards": json.dumps({"accuracy": 1.0, "soft_overlong": overlong}), "learning_rate": 1e-3, "beta": 0.1,
+        "decontaminate": False, "learning_rate": 1e-3, "beta": 0.1,
+        "rewards": json.dumps({"accuracy": 1.0, "soft_overlong": overlong}),
         "ref_model_sync_steps": 2, "max_steps": 5,
     }  # fmt: skip
     flags = ["--config", RECIPES / folder / "r1_zero.yaml"]
