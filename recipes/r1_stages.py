@@ -104,7 +104,7 @@ def fine_tuning(context: StageContext) -> StageResult:
     return of_report(report_in(context.folder), metrics=metrics, interrupted=interrupted(context))
 
 
-@declare(outputs=("helpful", "harmless", "data"), check=checks(*REWARD_MODELS), replaced=MODEL)
+@declare(outputs=("helpful", "harmless", "data"), code_version="2", check=checks(*REWARD_MODELS), replaced=MODEL)
 def preference_models(context: StageContext) -> StageResult:
     """Reward models from the setting `model_name_or_path` or the input `model`."""
     reward_models.main(*context.parse(*REWARD_MODELS, **run_settings(context), **model_of(context)))

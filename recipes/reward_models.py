@@ -305,16 +305,19 @@ def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe
 
 
 def balanced(pairs: Sequence[Pair], drops: Drops, seed: int) -> list[Pair]:
-    """The pairs in their order, less some, at random, of whichever side is longer too often. Lengths are characters.
+    """The pairs in their order, less some, at random, until of each gap in length (in characters, by powers of two) as
+    many preferred answers are longer as shorter. By sign alone, a few much longer ones would still teach length.
 
     Raises ValueError where nothing is left.
     """
-    signs = [np.sign(len(pair.chosen[-1]["content"]) - len(pair.rejected[-1]["content"])).item() for pair in pairs]
-    most = min(signs.count(1), signs.count(-1))
-    rng, left = random.Random(seed), set()
-    for sign in (1, -1):
-        rows = [row for row, found in enumerate(signs) if found == sign]
-        left |= set(rng.sample(rows, len(rows) - most))
+    gaps = [len(pair.chosen[-1]["content"]) - len(pair.rejected[-1]["content"]) for pair in pairs]
+    rows: dict[tuple[int, bool], list[int]] = {}
+    for row, gap in enumerate(gaps):
+        if gap:
+            rows.setdefault((gap.bit_length(), gap > 0), []).append(row)
+    rng, left = random.Random(seed), set[int]()
+    for (bits, longer), found in sorted(rows.items()):
+        left |= set(rng.sample(found, max(0, len(found) - len(rows.get((bits, not longer), [])))))
     kept = []
     for row, pair in enumerate(pairs):
         if row not in left:
@@ -323,8 +326,9 @@ def balanced(pairs: Sequence[Pair], drops: Drops, seed: int) -> list[Pair]:
             drops.drop("length balance", {"chosen": pair.chosen[-1], "rejected": pair.rejected[-1]})
     if not kept:
         raise ValueError(
-            f"balance_lengths leaves none of the {len(pairs)} pairs: the preferred answer is the "
-            f"{'longer' if signs[0] > 0 else 'shorter'} one in all of them; set balance_lengths: false, or add others"
+            f"balance_lengths leaves none of the {len(pairs)} pairs: of {sum(gap > 0 for gap in gaps)} whose preferred "
+            f"answer is the longer one and {sum(gap < 0 for gap in gaps)} whose is the shorter one no two differ by "
+            "about as much; set balance_lengths: false, or add others"
         )
     return kept
 

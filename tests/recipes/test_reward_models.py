@@ -405,22 +405,24 @@ def test_made_pairs_come_at_their_share():
     assert 80 < len(more) <= 90
 
 
-def test_balanced_pairs_are_longer_and_shorter_alike():
+def test_balanced_pairs_are_longer_and_shorter_by_as_much():
+    """60 answers much longer and 40 a little shorter, as many of each, would still say that longer is better."""
     rng = random.Random(0)
-    sides = [("a" * rng.randint(1, 9), "b" * rng.randint(1, 5)) for _ in range(200)]
+    gaps = [600 + rng.randint(0, 200) for _ in range(60)] + [-rng.randint(16, 31) for _ in range(40)]
+    gaps += [rng.randint(16, 31) for _ in range(25)] + [-700] * 9 + [0] * 7
+    sides = [("a" * (900 + gap), "b" * 900) for gap in rng.sample(gaps, len(gaps))]
     pairs = [Pair(chosen=turn(a), rejected=turn(b), family="all", language="") for a, b in sides]
     drops = Drops()
     kept = reward_models.balanced(pairs, drops, seed=0)
-    longer = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
-    assert (
-        sum(sign > 0 for sign in longer) == sum(sign < 0 for sign in longer) == sum(len(a) < len(b) for a, b in sides)
-    )
-    assert sum(sign == 0 for sign in longer) == sum(len(a) == len(b) for a, b in sides)
-    assert reward_models.filters_of(drops, [])["filters"][0]["dropped"] == 200 - len(kept)
+    left = [len(pair.chosen[0]["content"]) - len(pair.rejected[0]["content"]) for pair in kept]
+    assert [sum(gap > 500 for gap in left), sum(gap < -500 for gap in left)] == [9, 9]
+    assert [sum(0 < gap < 500 for gap in left), sum(-500 < gap < 0 for gap in left)] == [25, 25]
+    assert left.count(0) == 7
+    assert reward_models.filters_of(drops, [])["filters"][0]["dropped"] == len(gaps) - len(kept)
 
 
 def test_pairs_that_cannot_be_balanced_are_an_error(build, tmp_path):
-    with pytest.raises(ValueError, match="leaves none of the 48 pairs: the preferred answer is the longer one in all"):
+    with pytest.raises(ValueError, match="none of the 48 pairs: of 48 whose preferred answer is the longer one and 0"):
         train_reward_models(tmp_path / "run", *build(balance_lengths="true"))
 
 
