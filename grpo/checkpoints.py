@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import logging
 import re
 import shutil
@@ -16,7 +17,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def latest_checkpoint(run_dir: str | Path) -> Path | None:
-    """The newest whole checkpoint of a run: one that a kill cut short has no trainer_state.json and is passed over."""
+    """The newest whole checkpoint of a run: one that a kill cut short has no trainer_state.json, or half of
+    one, and is passed over."""
     found = []
     for folder in Path(run_dir).glob("checkpoint-*"):
         step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
@@ -26,8 +28,12 @@ def latest_checkpoint(run_dir: str | Path) -> Path | None:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end, which trainer_state.json is."""
-    return (checkpoint / "trainer_state.json").is_file()
+    """Whether a checkpoint was written to its end, which is that of trainer_state.json."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -303,7 +304,12 @@ class Pipeline:
             return Step(stage, "resume", f"was {self._state(manifest)}")
         if lost := self._lost(stage.name, manifest):
             return Step(stage, "run", f"its output {', '.join(lost)} is gone", anew=True)
-        return Step(stage, "done", f"finished {manifest.ended}")
+        at = "" if manifest.commit == self.commit else f" at commit {manifest.commit}, this is {self.commit}"
+        return Step(stage, "done", f"finished {manifest.ended}{at}")
+
+    @cached_property
+    def commit(self) -> str:
+        return checkout_commit().removesuffix("-dirty")
 
     def _state(self, manifest: Manifest) -> str:
         if manifest.status == "running":

@@ -231,7 +231,11 @@ def made_pairs(pairs: Sequence[Pair], how: str, seed: int) -> list[Pair]:
     made = []
     for pair in pairs:
         others = rng.sample(pairs, min(20, len(pairs)))
-        other = next((one for one in others if one.family != pair.family), pair)
+        # A published set is one family; then another prompt has to do.
+        apart = [one for one in others if one.family != pair.family] or [
+            one for one in others if prompt_text(one) != prompt_text(pair)
+        ]
+        other = next(iter(apart), pair)
         answer = MADE[how](pair, other).strip()
         if answer != pair.chosen[-1]["content"]:
             where = Origin(

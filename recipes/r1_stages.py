@@ -123,7 +123,7 @@ def preference_models(context: StageContext) -> StageResult:
         for found in measured.get("data", {}).get("filters", ())
     ]
     seen, kept = (sum(measured["data"][name] for measured in metrics.values()) for name in ("seen", "kept"))
-    return StageResult(metrics=flat, seen=seen, kept=kept, filters=filters)
+    return StageResult(metrics=flat, seen=seen, kept=kept, filters=filters, outputs=(*metrics, "data"))
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

@@ -145,8 +145,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         run.write_config(recipe, problems, args)
         if problems.general_dataset is not None:
             run.save_dataset("prompts", as_drawn(train, problems, args.plan_rollouts(args.world_size), args.seed))
-    if recipe.resume and main_process:
-        run.forget_after(latest_step(run.path) or 0)
+    if main_process:  # all of it, where a run was killed before its first checkpoint and begins anew
+        run.forget_after(0 if checkpoint is None else latest_step(run.path) or 0)
 
     with ProgressDisplay() as display, nothing_lost(trainer, run):
         if main_process:

@@ -195,7 +195,8 @@ def train_to_the_end(trainer: trl.SFTTrainer, checkpoint: Path | None) -> None:
     a step to it."""
     if checkpoint is not None:
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if 0 < trainer.args.max_steps <= state.global_step:
+        max_steps = trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1]
+        if max_steps <= state.global_step:
             trainer._load_from_checkpoint(str(checkpoint))
             trainer.state = state
             return

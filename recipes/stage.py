@@ -240,6 +240,8 @@ def _named_paths(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
+        if isinstance(key, str):  # a mapping may be keyed by paths, as decontaminate_against is
+            yield f"{prefix}{key}", key
         if isinstance(item, str):
             yield f"{prefix}{key}", item
         else:

@@ -159,6 +159,16 @@ def test_a_second_call_does_nothing(tmp_path, calls):
     assert actions(chain(tmp_path / "run")) == ["done"] * 3
 
 
+def test_what_another_commit_made_is_done_and_says_so(tmp_path, calls, monkeypatch):
+    for commit in ("0123456789ab", "ba9876543210-dirty"):
+        monkeypatch.setattr(module, "checkout_commit", lambda commit=commit: commit)
+        chain(tmp_path / "run").run()
+    assert calls() == ["first", "second", "third"]
+    (step, *_) = chain(tmp_path / "run").plan()
+    assert step.action == "done"
+    assert step.why.endswith("at commit 0123456789ab, this is ba9876543210")
+
+
 def test_a_folder_that_was_moved_is_still_done(tmp_path, calls):
     chain(tmp_path / "run").run()
     calls()
@@ -322,6 +332,21 @@ def test_settings_that_are_paths_are_inputs(tmp_path, calls):
     assert "settings.config:model_name_or_path changed" in one().plan()[0].why
     recipe.write_text(recipe.read_text() + "learning_rate: 1e-4\n")
     assert "settings.config changed" in one().plan()[0].why
+
+
+def test_a_path_that_is_a_key_is_an_input(tmp_path):
+    """As in `decontaminate_against: {path: split}`."""
+    held_out = tmp_path / "aime.jsonl"
+    held_out.write_text("1")
+
+    def one() -> Pipeline:
+        settings = {"decontaminate_against": {str(held_out): "train"}}
+        return Pipeline([Stage(name="a", run=fake_stages.copy, settings=settings)], tmp_path / "run", isolate=False)
+
+    one().run()
+    assert actions(one()) == ["done"]
+    held_out.write_text("22")
+    assert f"settings.decontaminate_against.{held_out} changed" in one().plan()[0].why
 
 
 def test_a_path_that_another_setting_stands_over_is_no_input(tmp_path):

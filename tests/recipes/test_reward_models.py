@@ -393,6 +393,15 @@ def test_made_answers_are_worse_for_certain():
         assert pair.rejected[:-1] == pair.chosen[:-1]
 
 
+def test_off_topic_pairs_are_made_of_one_family_too():
+    """As published sets are; then it is another prompt's answer."""
+    pairs, _ = read_pairs(make_pairs(50, family="ultrafeedback"), "final_summary", "helpfulness", "pairs")
+    made = preference_sets.made_pairs(pairs, "off topic", seed=0)
+    assert len(made) > 25
+    for pair in made:
+        assert pair.rejected[-1]["content"] != pair.chosen[-1]["content"]
+
+
 def thrice(pair):
     return " ".join([pair.chosen[-1]["content"]] * 3)
 
@@ -603,6 +612,16 @@ def test_the_stage_says_what_it_saw_and_kept_and_is_done_when_called_again(tiny_
     assert any(one["name"] == "harmless: beyond train_size" and one["examples"] for one in manifest.filters)
     assert set(manifest.outputs) == {"helpful", "harmless", "data"}
     assert [step.action for step in Pipeline([stage], tmp_path, isolate=False).plan()] == ["done"]
+
+
+def test_a_stage_of_one_model_has_that_one_alone(tiny_model, tmp_path):
+    settings = {
+        "config": str(RECIPE), "model_name_or_path": tiny_model, "micro_size": 150, "train_size": 30,
+        "held_out_size": 20, "use_cpu": True, "cpu_threads": 1, "models": ["harmless"],
+    }  # fmt: skip
+    stage = Stage(name="reward-models", run=r1_stages.preference_models, settings=settings)
+    (manifest,) = Pipeline([stage], tmp_path, isolate=False).run()
+    assert set(manifest.outputs) == {"harmless", "data"}
 
 
 def test_the_same_data_has_the_same_hash(tmp_path):

@@ -319,9 +319,22 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, trap):
     assert untimed(path) == before
 
 
-def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run):
+def test_a_stage_killed_before_its_first_checkpoint_begins_anew(run, tmp_path):
+    """Without --resume, which has nothing to go on from: a pipeline's stage starts over in its folder."""
+    path = run()
+    (tmp_path / "killed").mkdir()
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        whole = (path / name).read_text(encoding="utf-8")
+        (tmp_path / "killed" / name).write_text(whole[: len(whole) // 2], encoding="utf-8")  # its last line is torn
+    assert untimed(run("killed")) == untimed(path)
+
+
+@pytest.mark.parametrize("left", [None, "", '{"global_step": 3, "log_'])
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run, left):
     path = run()
     (path / "checkpoint-3/trainer_state.json").unlink()
+    if left is not None:
+        (path / "checkpoint-3/trainer_state.json").write_text(left)
     before = untimed(path)
     run("run", "--resume")
     assert untimed(path) == before

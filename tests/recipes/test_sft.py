@@ -285,6 +285,17 @@ def test_a_run_that_breaks_off_resumes_to_the_same_weights(finished, tiny_model,
     assert_same_weights(tmp_path / "run", finished)
 
 
+def test_half_an_epoch_that_is_done_gets_no_step_more(tiny_model, tmp_path, monkeypatch):
+    example_rows(22).save_to_disk(str(tmp_path / "rows"))
+    changed = {"max_steps": -1, "num_train_epochs": 1.5, "save_steps": 1, "per_device_train_batch_size": 4}
+    argv = flags(tiny_model, tmp_path / "rows", tmp_path / "run", **changed)
+    path = run(argv)
+    (path / "model").rename(tmp_path / "model")
+    run([*argv, "--resume"])
+    assert status(path) == {"state": "finished", "step": 9, "max_steps": 9, "error": None}
+    assert_same_weights(path, tmp_path)
+
+
 @pytest.mark.parametrize("strategy", ["group_by_length", "random"])
 def test_a_run_resumes_in_the_middle_of_a_later_epoch(tiny_model, tmp_path, monkeypatch, strategy):
     """Where the order of rows is another one than in the first."""
