@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.manifest import Hashed, Manifest, hash_bytes, plain
-from recipes.stage import PipelineError, StageContext, StageResult, declaration_of
+from recipes.stage import PipelineError, StageContext, StageResult, declaration_of, dotted_path
 
 
 @dataclass(kw_only=True)
@@ -37,7 +37,16 @@ class Stage:
             )
         if isinstance(self.inputs, str):
             raise PipelineError(f"stage {self.name!r}: inputs is a list of stages, got the text {self.inputs!r}")
+        for name in self.roles.values():
+            if not isinstance(name, str):
+                raise PipelineError(f"stage {self.name!r}: an input is the name of a stage, got {name!r}")
         declared = declaration_of(self.run)
+        for role, name in self.roles.items():
+            if declared.replaced and role not in declared.replaced:
+                raise PipelineError(
+                    f"stage {self.name!r} has an input as {role!r}, and {dotted_path(self.run)} takes "
+                    f"{', '.join(declared.replaced)}; write inputs: {{{next(iter(declared.replaced))}: {name}}}"
+                )
         self.outputs = declared.outputs if self.outputs is None else tuple(self.outputs)
         self.code_version = declared.code_version if self.code_version is None else str(self.code_version)
         self.settings = plain(self.settings)

@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import time
+import typing
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo.checkpoints import is_disk_full
+from recipes.hints import fits, readable
 
 MANIFEST = "manifest.json"
 STATUSES = ("running", "finished", "interrupted", "failed")
@@ -358,5 +360,8 @@ class Manifest:
             raise ManifestError(
                 f"{path} is no manifest of a stage: it must hold a stage and one of {STATUSES} as status"
             )
-        known = {item.name for item in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in known})
+        hints = typing.get_type_hints(cls)
+        for key in hints.keys() & content.keys():
+            if not fits(content[key], hints[key]):
+                raise ManifestError(f"{path}: {key} expects {readable(hints[key])}, got {content[key]!r}")
+        return cls(**{key: value for key, value in content.items() if key in hints})

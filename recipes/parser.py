@@ -10,13 +10,11 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
-import enum
 import functools
 import json
 import os
 import re
 import sys
-import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 import yaml
 from trl import TrlParser
 
+from recipes.hints import fits, readable
 from recipes.launch import prepare_ranks
 
 
@@ -142,40 +141,6 @@ def read_value(text: str) -> Any:
 def dump_yaml(content: dict[str, Any]) -> str:
     """YAML that load_yaml reads back as it was."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value read from YAML may stand for a field of this type."""
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(hint))
-    if origin is typing.Literal:
-        return value in typing.get_args(hint)
-    if hint is None or hint is type(None):
-        return value is None
-    if hint is bool:
-        return isinstance(value, bool)
-    if hint in (int, float):
-        return not isinstance(value, bool) and isinstance(value, (int, float) if hint is float else int)
-    if origin in (list, tuple):
-        return isinstance(value, list) and all(fits(item, typing.get_args(hint)[0]) for item in value)
-    if origin is dict:
-        _, value_hint = typing.get_args(hint)
-        return isinstance(value, dict) and all(fits(item, value_hint) for item in value.values())
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return value in [member.value for member in hint]
-    if isinstance(hint, type) and hint in (str, dict, list):
-        return isinstance(value, hint)
-    return True
-
-
-def readable(hint: Any) -> str:
-    """A type as a person writes it: `float | None`, not `typing.Optional[float]`."""
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        return "nothing" if hint is type(None) else hint.__name__
-    return str(hint).replace("typing.", "").replace("NoneType", "nothing").replace("None", "nothing")
 
 
 class RecipeParser(TrlParser):

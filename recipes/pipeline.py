@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -195,7 +196,12 @@ class Pipeline:
         return manifest is not None and manifest.status == "finished" and not self._lost(name, manifest)
 
     def _lost(self, name: str, manifest: Manifest) -> list[str]:
-        return [output for output in manifest.outputs if not (self.folder_of(name) / output).exists()]
+        """Outputs that are not there, and files of those that are folders."""
+        folder, expected = self.folder_of(name), list[Path]()
+        for output, known in manifest.outputs.items():
+            whole = folder / output
+            expected += [whole / file for file in known.get("files", ())] if whole.is_dir() else [whole]
+        return [path.relative_to(folder).as_posix() for path in expected if not path.exists()]
 
     # what to do
 
@@ -267,6 +273,7 @@ class Pipeline:
             full_config(stage.settings)
         except ValueError as error:
             raise PipelineError(f"stage {stage.name!r}: {error}") from error
+        self.seed_of(stage)
         if self.isolate:
             self._importable(stage)
         self._checked.add(stage.name)
@@ -351,8 +358,8 @@ class Pipeline:
 
     def seed_of(self, stage: Stage) -> int:
         seed = stage.settings.get("seed", self.seed)
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise PipelineError(f"stage {stage.name!r}: seed must be a whole number, got {seed!r}")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
+            raise PipelineError(f"stage {stage.name!r}: seed must be a whole number from 0 to 2**32 - 1, got {seed!r}")
         return seed
 
     # doing it
@@ -377,7 +384,10 @@ class Pipeline:
         code = 1
         try:
             chosen = self._chosen(start, only)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise PipelineError(f"output_dir {self.folder} cannot be made: {error.strerror or error}") from error
             with locked(self.folder) as lock:
                 self._run_chosen(chosen, start, ranks, lock)
             code = 0
@@ -435,7 +445,8 @@ class Pipeline:
         for output, known in manifest.outputs.items() if manifest and step.action == "done" else ():
             if self._hash(stage, self.folder_of(stage.name) / output).hash != known["hash"]:
                 self._say(
-                    f"warning: {stage.name}/{output} is not what the stage wrote; stages behind it take it as it is now"
+                    f"warning: {stage.name}/{output} is not what the stage wrote; stages behind it take it as it is "
+                    f"now (--from {stage.name} makes it anew)"
                 )
 
     def _start(self, stage: Stage, work: AtWork) -> None:
@@ -547,9 +558,10 @@ class Pipeline:
         """What the stage's function said at its end, where a kill came between that and its manifest. With several
         ranks one cannot speak for the others."""
         manifest = Manifest.read(folder)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # also one that somebody edited
             outcome = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
             if manifest is not None and manifest.processes == 1 and outcome.get("status") == "returned":
+                StageResult(**outcome.get("result") or {})
                 return outcome
         return None
 
@@ -769,7 +781,7 @@ def load_pipeline(
     for key, kind in kinds.items():
         if key in content and (not isinstance(content[key], kind) or (kind is int and isinstance(content[key], bool))):
             raise PipelineError(f"{path}: {key} expects {kind.__name__}, got {content[key]!r}")
-    if "output_dir" not in content:
+    if not content.get("output_dir"):
         raise PipelineError(f"{path} needs an output_dir: the folder that holds a folder for every stage")
     entries = content.get("stages")
     if not isinstance(entries, list) or not entries:
@@ -788,10 +800,13 @@ def load_pipeline(
         if name not in by_name:
             raise PipelineError(f"there is no stage {name!r} to set {key} of{near(name, by_name)}")
         _set(by_name[name].settings, key, value, name)
+    given = {f"--{key}": value for key, value in (top or {}).items()}
+    given |= {f"{name}.{key}": value for name, own in (overrides or {}).items() for key, value in own.items()}
+    flags = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
     return Pipeline(
         stages, content["output_dir"], seed=content.get("seed", 0), isolate=content.get("isolate", True),
         jobs=content.get("jobs", 1), title=content.get("title", ""),
-        command=f"python -m recipes.pipeline --config {path}",
+        command=shlex.join(["python", "-m", "recipes.pipeline", "--config", str(path), *flags]),
     )  # fmt: skip
 
 
@@ -821,6 +836,12 @@ def _stage_of(entry: Any, number: int, source: str) -> Stage:
                 f"{where} ({entry['name']}): {key} expects {wanted.get(key, getattr(kind, '__name__', kind))}, got "
                 f"{entry[key]!r}"
             )
+        items = list(entry[key].values()) if isinstance(entry.get(key), dict) else entry.get(key)
+        if key in ("inputs", "files", "outputs") and not all(isinstance(item, str) for item in items or ()):
+            raise PipelineError(f"{where} ({entry['name']}): {key} holds names or paths, which are text, got {items!r}")
+    for name in entry.get("outputs") or ():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise PipelineError(f"{where} ({entry['name']}): an output lies in the stage's own folder, got {name!r}")
     files = entry.get("files") or {}
     outputs, version = entry.get("outputs"), entry.get("code_version")
     try:
@@ -863,7 +884,9 @@ def parse_call(argv: Sequence[str]) -> Call:
     parser = _Arguments(
         prog="python -m recipes.pipeline", allow_abbrev=False, description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("--config", required=True, help="the YAML file that declares the stages")
+    parser.add_argument(
+        "--config", required=True, action="append", help="the YAML file that declares the stages; `extends` joins two"
+    )
     parser.add_argument("--from", dest="start", metavar="STAGE", help="run this stage and all that need it anew")
     parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="STAGE", help="run no other stage")
     parser.add_argument("--dry-run", "--dry_run", action="store_true", help="show what would run, and why")
@@ -874,6 +897,8 @@ def parse_call(argv: Sequence[str]) -> Call:
     for name, what in kinds.items():
         parser.add_argument(f"--{name}", metavar=what.upper(), help=f"{name} over the file's")
     known, rest = parser.parse_known_args(list(argv))
+    if len(known.config) > 1:
+        raise PipelineError(f"a pipeline is one file, got {', '.join(known.config)}; one may say extends: the other")
     only = [name for name in known.only if "=" not in name]  # `--only a b.k=8`: the setting is none of its names
     rest = [item for item in known.only if "=" in item] + rest
     texts = {key: value for key in ("output_dir", "model", "title") if (value := getattr(known, key)) is not None}
@@ -882,7 +907,7 @@ def parse_call(argv: Sequence[str]) -> Call:
         for name in ("seed", "isolate", "jobs")
         if getattr(known, name) is not None
     }
-    call = Call(known.config, known.start, only, known.dry_run, top)
+    call = Call(known.config[0], known.start, only, known.dry_run, top)
     while rest:
         item = rest.pop(0)
         name, equals, value = item.partition("=")

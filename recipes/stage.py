@@ -18,7 +18,7 @@ import difflib
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,8 @@ def declare(
     files: settings -> further inputs from outside, name -> path; they are hashed.
     check: settings -> None, called before any stage runs; raises ValueError for settings that cannot be meant.
     replaced: role -> dotted settings that the function takes from the input in that role instead. A path that stands
-    there, such as a recipe's default, is then not read, and so no input.
+    there, such as a recipe's default, is then not read, and so no input. A function that says so takes inputs in these
+    roles and in no other.
     """
 
     def mark(function: Callable) -> Callable:
@@ -177,13 +178,20 @@ def declaration_of(function: Callable) -> Declaration:
 
 
 def checks(*dataclass_types: Any) -> Callable[[dict[str, Any]], None]:
-    """A `check` for settings that become these dataclasses: it finds unknown keys and wrong types."""
+    """A `check` for settings that become these dataclasses: it finds unknown keys, wrong types, and what a dataclass
+    refuses. TrainingArguments are not made, since they look at the machine, which may not be the one that will run."""
 
     def check(settings: dict[str, Any]) -> None:
+        from transformers import TrainingArguments
+
         from recipes.parser import RecipeParser
 
         config, sources = sourced_config(settings)
-        RecipeParser(dataclass_types).checked(config, "its settings", sources)
+        config = RecipeParser(dataclass_types).checked(config, "its settings", sources)
+        for kind in dataclass_types:
+            needed = {item.name for item in fields(kind) if item.default is item.default_factory is MISSING}
+            if not issubclass(kind, TrainingArguments) and needed <= config.keys():
+                kind(**{item.name: config[item.name] for item in fields(kind) if item.name in config})
 
     return check
 
@@ -256,7 +264,7 @@ def dotted_path(function: Callable) -> str:
 def load_function(path: str) -> Callable:
     """The function at `package.module:function`. Raises PipelineError, which names the nearest."""
     module_name, colon, name = path.partition(":")
-    if not colon or not module_name or not name:
+    if not colon or not module_name or module_name.startswith(".") or not name:
         raise PipelineError(f"a recipe is written package.module:function, got {path!r}")
     try:
         module = importlib.import_module(module_name)

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -262,7 +264,7 @@ def test_the_seed_is_an_input_of_every_stage(tmp_path, calls):
 def test_a_stage_s_own_seed_wins(tmp_path):
     Pipeline([Stage(name="a", run=fake_stages.copy, settings={"seed": 3})], tmp_path, seed=9, isolate=False).run()
     assert Manifest.read(tmp_path / "a").seed == 3
-    with pytest.raises(PipelineError, match="seed must be a whole number, got 'x'"):
+    with pytest.raises(PipelineError, match=r"stage 'b': seed must be a whole number from 0 to 2\*\*32 - 1, got 'x'"):
         Pipeline([Stage(name="b", run=fake_stages.copy, settings={"seed": "x"})], tmp_path, isolate=False).run()
 
 
@@ -367,6 +369,15 @@ def test_a_path_that_another_setting_stands_over_is_no_input(tmp_path):
 def test_a_long_text_is_no_path(tmp_path):
     settings = {"template": "</think>\n" * 2000, "odd": "a/\0", "list": [{"deep": "/"}]}
     assert stage_module.paths_in(settings) == {"list.0.deep": "/"}
+
+
+def test_a_file_lost_from_an_output_is_an_output_lost(tmp_path, calls):
+    chain(tmp_path / "run").run()
+    calls()
+    (tmp_path / "run/second/model/weights.txt").unlink()
+    assert chain(tmp_path / "run").plan()[1].why == "its output model/weights.txt is gone"
+    chain(tmp_path / "run").run()
+    assert calls() == ["second"]
 
 
 def test_a_lost_output_is_made_again(tmp_path, calls):
@@ -594,6 +605,34 @@ def test_half_a_manifest_starts_its_stage_anew(tmp_path, calls, capsys, text):
     assert weights(tmp_path / "run", "second-superseded-1") == "a+b"
 
 
+@pytest.mark.parametrize(
+    "changed", [{"outputs": None}, {"outputs": {"model": 3}}, {"attempts": None}, {"seconds": "x"}, {"error": 5}]
+)
+def test_an_edited_manifest_starts_its_stage_anew(tmp_path, calls, capsys, changed):
+    chain(tmp_path / "run").run()
+    calls()
+    path = tmp_path / "run/second/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    chain(tmp_path / "run").run()
+    assert calls() == ["second"]
+    assert re.search(r"manifest\.json: \w+ expects .*; it starts anew", capsys.readouterr().out)
+
+
+RETURNED = '{"status": "returned", "result": '
+
+
+@pytest.mark.parametrize("text", ["[]", RETURNED + '{"foo": 1}}', RETURNED + "[1]}"])
+def test_an_edited_outcome_of_a_killed_stage_is_passed_over(tmp_path, calls, text):
+    chain(tmp_path / "run").run()
+    calls()
+    path = tmp_path / "run/second/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "running"}))
+    (tmp_path / "run/second/outcome.json").write_text(text)
+    chain(tmp_path / "run").run()
+    assert "second" in calls()[0]
+    assert actions(chain(tmp_path / "run")) == ["done"] * 3
+
+
 def test_a_part_of_a_first_manifest_is_nobody_s_work(tmp_path, calls):
     (tmp_path / "run/first").mkdir(parents=True)
     (tmp_path / "run/first/.manifest.json.123.partial").write_text('{"stage": "fir')
@@ -734,6 +773,13 @@ def test_a_file_that_extends_another_goes_on_in_its_folder(tmp_path, calls):
         (["a"], {}, "must be a mapping with name and recipe, got 'a'"),
         ([entry("a"), entry("a")], {}, "two stages are called 'a'"),
         ([entry("a", inputs=["b"])], {}, "'a' has the input 'b', which is no stage"),
+        ([entry("a", inputs=[3])], {}, r"inputs holds names or paths, which are text, got \[3\]"),
+        ([entry("a", inputs={"model": ["a"]})], {}, "inputs holds names or paths, which are text, got"),
+        ([entry("a", files={"x": None})], {}, "files holds names or paths, which are text, got"),
+        ([entry("a", outputs=[3])], {}, "outputs holds names or paths, which are text, got"),
+        ([entry("a", outputs=["../b"])], {}, r"an output lies in the stage's own folder, got '\.\./b'"),
+        ([entry("a") | {"recipe": ".:copy"}], {}, "a recipe is written package.module:function, got '.:copy'"),
+        ([entry("a")], {"output_dir": ""}, "needs an output_dir"),
         ([entry("a", inputs="b")], {}, r"inputs expects a list of stages or a mapping role: stage, got 'b'"),
         ([entry("a", settigns={})], {}, "unknown key 'settigns' in .*, entry 1 of stages; did you mean 'settings'"),
         ([entry("a", settings=[1])], {}, r"settings expects dict, got \[1\]"),
@@ -769,6 +815,8 @@ def test_the_command_line_sets_what_the_file_said(tmp_path):
     pipeline = load_pipeline(path, call.top, call.stages)
     assert pipeline.by_name["b"].settings == {"deep": {"j": 1, "k": 3}, "langs": ["en", "ko"]}
     assert (pipeline.seed, pipeline.isolate) == (2, False)
+    again = parse_call(shlex.split(pipeline.command)[3:])  # what an error advises does the same
+    assert (again.config, again.top, again.stages["a"]) == (str(path), call.top, call.stages["a"])
 
 
 def test_a_file_extends_another_and_sets_its_stages_settings(tmp_path):
@@ -796,6 +844,10 @@ def test_a_file_extends_another_and_sets_its_stages_settings(tmp_path):
         (["b.k=1"], "there is no stage 'b' to set k of"),
         (["a.text.k=1"], "a.text.k: text holds no settings of its own, it is 'x'"),
         (["--from", "b"], "there is no stage 'b'"),
+        (["--config", "other.yaml"], "a pipeline is one file, got .*, other.yaml; one may say extends"),
+        (["--seed", "-1"], r"seed must be a whole number from 0 to 2\*\*32 - 1, got -1"),
+        (["a.seed=99999999999"], r"stage 'a': seed must be a whole number from 0 to 2\*\*32 - 1, got 99999999999"),
+        (["--output_dir", __file__], "output_dir .* cannot be made: File exists"),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_said(tmp_path, arguments, message):

@@ -8,9 +8,9 @@ import pytest
 
 from recipes import cold_start, r1_stages, rejection, reward_models, rl, scorecard, sft
 from recipes.chains import Chain
-from recipes.pipeline import Pipeline, Stage, StageError, load_pipeline, parse_call
+from recipes.pipeline import Pipeline, Stage, StageError, load_pipeline, main, parse_call
 from recipes.problem_sets import training_problems
-from recipes.stage import StageContext, StageInput, declaration_of
+from recipes.stage import PipelineError, StageContext, StageInput, declaration_of
 from recipes.stages_report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,6 +136,42 @@ def test_a_setting_that_is_no_input_is_really_replaced(tmp_path, monkeypatch, fu
             for key in inner:
                 value = value[key]
             assert Path(value).parent == tmp_path / "before"
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "message"),
+    [
+        (
+            "dev2",
+            {"modle": "dev1"},
+            r"'dev2' has an input as 'modle', and recipes\.r1_stages:reinforcement takes model",
+        ),
+        ("dev2", ["dev1"], r"has an input as 'dev1', .*; write inputs: \{model: dev1\}"),
+        ("dev1", {"datset": "cold-start-data"}, "takes model, dataset"),
+        ("measure-dev1", ["dev1"], r"recipes\.scorecard:stage takes model"),
+    ],
+)
+def test_an_input_in_a_role_that_a_stage_does_not_have_is_an_error(name, inputs, message):
+    """It would train or measure the base, and nobody would see it."""
+    stage = next(one for one in load_pipeline(ROOT / "recipes/micro/r1.yaml").stages if one.name == name)
+    with pytest.raises(PipelineError, match=message):
+        Stage(name=name, run=stage.run, inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("measure-r1.k=0", "k must be"),
+        ("r1.hacking_alarm=preferense", "hacking_alarm compares the rewards"),
+        ("cold-start-data.samples=0", "samples"),
+        ("reward-models.harmless_from=foo", "harmless_from"),
+        ("sft-data.reasoning_to_general=-1", "reasoning_to_general"),
+    ],
+)
+def test_what_the_last_stage_would_refuse_is_refused_before_the_first(setting, message, tmp_path):
+    recipe = str(ROOT / "recipes/micro/r1.yaml")
+    with pytest.raises(PipelineError, match=f"stage '{setting.split('.')[0]}': .*{message}"):
+        main(["--config", recipe, "--output_dir", str(tmp_path / "run"), "--dry-run", setting])
 
 
 # --- what a manifest says of it ---------------------------------------------------------------------------------------
