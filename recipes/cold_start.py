@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data.corpus.solutions import worked_example
 from data.drops import collected_drops
-from data.problems import content_hash
+from data.problems import LANGUAGES, content_hash
 from data.templates import render_prompt, render_prompts
 from grpo.loading import encode_prompt, load_tokenizer
 from recipes.chains import (
@@ -39,6 +39,7 @@ from recipes.chains import (
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems, without_held_out
+from rewards.language import label_language
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ def choose_examples(row: dict[str, Any], shots: int, rng: random.Random, pool: S
             "problem, reasoning, answer, or `shots: 0`"
         )
     level = min(row["difficulty"] or EASY, EASY)
-    examples = [worked_example(row["task"], level, row["language"], rng) for _ in range(shots)]
+    language = row["language"] if row["language"] in LANGUAGES else "en"
+    examples = [worked_example(row["task"], level, language, rng) for _ in range(shots)]
     return [example for example in examples if example[0] != row["problem"]]
 
 
@@ -191,7 +193,7 @@ def external_chains(source: str, size: int | None = None, problems: ProblemConfi
     from data.chains import load_chains
     from data.values import last_boxed
 
-    rows = load_chains(source, limit=size)
+    rows = load_chains(source, limit=size, guess=label_language)
     if problems is not None:
         rows = without_held_out(rows, source, problems)
     chains = []

@@ -21,6 +21,7 @@ from data.general import make_preference_pairs, make_safety_labels
 from data.preferences import read_preferences, read_safety_labels
 from data.sources import open_source
 from data.values import read_flag
+from rewards.language import label_language
 from rewards.preference import READERS, as_turns, assistant_turn
 from rewards.texts import message_text
 
@@ -265,7 +266,7 @@ def open_pairs(
         )
     if {"prompt", "chosen", "rejected"} <= columns and "score_chosen" not in columns and min_gap is None:
         return list(rows), []
-    pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap)
+    pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap, guess=label_language)
     return list(pairs), report["filters"]
 
 
@@ -278,5 +279,5 @@ def open_labels(
     rows: Dataset = open_source(source, split=split)[0]
     if {"prompt", "response", "safe"} <= set(rows.column_names):
         return list(rows), []
-    labels, report = read_safety_labels(source, split=split)
+    labels, report = read_safety_labels(source, split=split, guess=label_language)
     return list(labels), report["filters"]

@@ -22,7 +22,7 @@ from data.sources import open_source
 from data.templates import render_prompts
 from grpo.config import RolloutPlan
 from grpo.rollouts import PromptStream
-from rewards.language import guess_language
+from rewards.language import guess_language, label_language
 from rewards.preference import HARMLESS_KINDS, first_step
 
 logger = logging.getLogger(__name__)
@@ -90,8 +90,9 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
         validation = _micro("validation", config.validation_size, config) if config.validation_size else None
     else:
         problems = load_problems(
-            config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_config
-        )
+            config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_config,
+            guess=label_language,
+        )  # fmt: skip
         if config.validation_size >= len(problems):
             raise ValueError(
                 f"validation_size {config.validation_size} leaves nothing of the {len(problems)} problems to train on"
@@ -115,7 +116,7 @@ def held_out_problems(config: ProblemConfig) -> Dataset | None:
         return None
     if source == "micro":
         return _rendered(_micro("test", config.test_size, config), config)
-    problems = load_problems(source, **_held_out_layout(config))
+    problems = load_problems(source, **_held_out_layout(config), guess=label_language)
     problems = problems.shuffle(seed=config.problem_seed)  # a set may be sorted, by difficulty for one
     return _rendered(problems.select(range(min(config.test_size, len(problems)))), config)
 
@@ -324,7 +325,7 @@ def _general_by_kind(config: ProblemConfig, sets: dict[str, str]) -> Dataset:
     if isinstance(splits, dict) and (missing := set(sets) - set(splits)):
         raise ValueError(f"general_split has no split for the kind {min(missing)!r} of general_dataset")
     parts = [
-        load_requests(source, kind, split=splits if isinstance(splits, str) else splits[kind])
+        load_requests(source, kind, split=splits if isinstance(splits, str) else splits[kind], guess=label_language)
         for kind, source in sets.items()
     ]
     parts = [part.shuffle(seed=config.problem_seed) for part in parts]

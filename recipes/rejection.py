@@ -39,6 +39,7 @@ from recipes.chains import (
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems
 from recipes.sft import load_rows
+from rewards.language import label_language
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def general_rows(source: str, size: int, seed: int, where: dict[str, list[str]] 
     elif _holds_sft_rows(source):
         rows = load_rows(source).shuffle(seed=seed)
     else:
-        rows = load_answers(source, where=where, limit=size, seed=seed)
+        rows = load_answers(source, where=where, limit=size, seed=seed, guess=label_language)
     if len(rows) == 0:
         raise ValueError(f"{source} gave no general rows; general: null leaves them out")
     if len(rows) < size:

@@ -154,7 +154,7 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     ]
     dropped = {"name": "without a closed reasoning", "dropped": 2, "examples": ["Let me see", "Hm"]}
 
-    def load_chains(source, limit):
+    def load_chains(source, limit, guess):
         log_drops(source, {"filters": [dropped], "kept": limit, "seen": limit + 2})
         return external[:limit]
 

@@ -10,8 +10,18 @@ from datasets import Dataset
 
 from data.drops import collected_drops
 from data.templates import render_prompt
+from recipes.chains import FilterConfig, chain_filters, run_filters
 from recipes.cold_start import external_chains
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, without_held_out
+from recipes.preference_sets import open_labels, open_pairs
+from recipes.problem_sets import (
+    ProblemConfig,
+    general_prompts,
+    held_out_problems,
+    training_problems,
+    without_held_out,
+)
+from recipes.rejection import general_rows
+from rewards.language import language_reward
 
 
 def own_set(path, count: int = 20, **columns: str) -> str:
@@ -127,6 +137,64 @@ def test_a_name_that_is_nowhere_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises((ValueError, OSError), match="nowhere"):
         training_problems(ProblemConfig(dataset=str(tmp_path / "nowhere.jsonl")))
+
+
+# --- the language of sets that do not say it --------------------------------------------------------------------------
+
+ASKED = {
+    "fr": "Marie a {} pommes et elle en achète encore cinq au marché. Combien de pommes a-t-elle maintenant ?",
+    "es": "Ana tiene {} manzanas y compra cinco más en el mercado. ¿Cuántas manzanas tiene ahora en total?",
+    "de": "Anna hat {} Äpfel und kauft noch fünf weitere auf dem Markt. Wie viele Äpfel hat sie jetzt?",
+    "ru": "У Анны было {} яблок, и она купила ещё пять на рынке. Сколько яблок у неё теперь?",
+    "ko": "안나는 사과 {} 개를 가지고 있고 시장에서 다섯 개를 더 산다. 사과는 모두 몇 개인가?",
+    "en": "Anna has {} apples and buys five more of them at the market. How many apples does she have now?",
+}
+
+
+def written(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("language", ASKED)
+def test_a_set_that_tells_no_language_is_labelled_with_that_of_its_texts(language, tmp_path):
+    texts = [ASKED[language].format(n) for n in range(2, 8)]
+    problems = written(tmp_path / "problems.jsonl", [{"problem": text, "answer": "7"} for text in texts])
+    config = ProblemConfig(dataset=problems, eval_dataset=problems, validation_size=2)
+    for rows in (*training_problems(config), held_out_problems(config)):
+        assert set(rows["language"]) == {language}
+    told = written(tmp_path / "told.jsonl", [{"problem": text, "answer": "7", "language": "it"} for text in texts])
+    assert set(training_problems(ProblemConfig(dataset=told))[0]["language"]) == {"it"}  # its word counts
+
+    answers = [{"prompt": text, "response": f"{n}"} for n, text in enumerate(texts)]
+    general = written(tmp_path / "general.jsonl", answers)
+    assert set(general_rows(general, 3, seed=0)["language"]) == {language}
+    config = ProblemConfig(general_dataset={"instruction": general})
+    assert set(general_prompts(config)["language"]) == {language}
+
+    sides = {"response_0": "a", "response_1": "b", "better_response_id": 0, "safer_response_id": 0}
+    judged = [{"prompt": text, "is_response_0_safe": True, "is_response_1_safe": False} | sides for text in texts]
+    safety = written(tmp_path / "safety.jsonl", judged)
+    for rows, _ in (open_pairs(safety, "train", 0, 0, "helpfulness"), open_labels(safety, "train", 0, 0)):
+        assert {row["language"] for row in rows} == {language}
+
+
+def test_a_french_chain_of_a_french_problem_is_kept_and_rewarded(tmp_path):
+    row = {
+        "problem": ASKED["fr"].format(2),
+        "reasoning": "Elle avait deux pommes au début.\nElle en achète cinq, donc elle a maintenant sept pommes.",
+        "summary": "Elle a $\\boxed{7}$ pommes.",
+        "answer": "7",
+    }
+    (chain,) = external_chains(written(tmp_path / "chains.jsonl", [row]))
+    kept, report = run_filters([chain], chain_filters(FilterConfig()))
+    assert kept == [chain], report
+    problems, _ = training_problems(ProblemConfig(dataset=written(tmp_path / "problems.jsonl", [row])))
+    thoughts = [row["reasoning"], "She had two apples in the beginning and buys five, so she now has seven apples."]
+    rewards = language_reward(
+        ["?"] * 2, [f"<think>{thought}</think>" for thought in thoughts], language=problems["language"][:] * 2
+    )
+    assert rewards == [1.0, 0.0]
 
 
 # --- problems that are measured on are not trained on -----------------------------------------------------------------
