@@ -131,15 +131,16 @@ def _held_out_layout(config: ProblemConfig) -> dict[str, Any]:
     }
 
 
-def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Dataset:
+def without_held_out(rows: Dataset, source: str, config: ProblemConfig, validation: Dataset | None = None) -> Dataset:
     """The rows of the training set `source` that share no run of ten words with a problem that is measured on; what
     went is logged. Whole sets count, whatever test_size takes of them, so that every stage drops the same rows.
 
+    validation: the problems that are looked at during training, for rows that are not what these were split off from.
     Source: DeepSeek-R1, Nature version, drops training data by 10-gram overlap with its evaluation sets. `rows` need a
     column `problem`: chains from elsewhere go through here as well as problems. Raises ValueError when no row is left,
     and for `decontaminate: true` without a set to compare with.
     """
-    against = _measured_on(source, config)
+    against = _measured_on(source, config, validation)
     if not against:
         if config.decontaminate:
             raise ValueError(
@@ -160,7 +161,7 @@ def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Datas
     return kept
 
 
-def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
+def _measured_on(source: str, config: ProblemConfig, validation: Dataset | None) -> dict[str, Dataset]:
     """Name -> the problems of the sets that training rows of `source` are compared with."""
     if config.decontaminate is False:
         return {}
@@ -172,6 +173,8 @@ def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
     for name, split in (config.decontaminate_against or {}).items():
         if name not in found and (same or name != source):
             found[name] = load_texts(name, split=split)
+    if validation is not None and config.dataset != "micro":
+        found[f"validation of {config.dataset}"] = validation
     return found
 
 

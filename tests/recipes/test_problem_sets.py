@@ -10,8 +10,10 @@ from datasets import Dataset
 
 from data.drops import collected_drops
 from data.templates import render_prompt
+from recipes import cold_start
 from recipes.chains import FilterConfig, chain_filters, run_filters
-from recipes.cold_start import external_chains
+from recipes.cold_start import ColdStartConfig, external_chains
+from recipes.gathering import SamplingSettings
 from recipes.preference_sets import open_labels, open_pairs
 from recipes.problem_sets import (
     ProblemConfig,
@@ -285,6 +287,27 @@ def test_chains_from_elsewhere_and_a_stages_manifest_know_what_was_dropped(overl
     assert (one["name"], one["dropped"]) == (f"{path}: measured on", 1)
     assert "n2" in one["examples"][0]
     assert len(external_chains(str(path))) == 2
+
+
+def test_chains_from_elsewhere_do_not_hold_the_validation_problems(tmp_path, monkeypatch):
+    """What an alarm watches in a later stage would otherwise be what Dev1 was fine-tuned on."""
+    dataset = stories(tmp_path / "dataset.jsonl", range(30))
+    problems = ProblemConfig(dataset=dataset, validation_size=5)
+    held = training_problems(problems)[1]
+    rows = [
+        {"problem": row["problem"], "reasoning": f"{row['answer']} bakers, so it is this.", "answer": row["answer"]}
+        for row in [*held, {"problem": STORY.format("n77", "n77", "n77"), "answer": "77"}]
+    ]
+    chains = written(tmp_path / "chains.jsonl", rows)
+    config = ColdStartConfig(external=chains)
+    seen = []
+    monkeypatch.setattr(cold_start, "run_filters", lambda found, filters: seen.extend(found) or run_filters([], []))
+    _, report = cold_start.gather(config, problems, SamplingSettings(), FilterConfig())
+    assert [chain.problem["answer"] for chain in seen] == ["77"]
+    (one,) = report["filters"]
+    assert (one["name"], one["dropped"], one["sources"]) == (f"{chains}: measured on", 5, {"external": 5})
+    problems.decontaminate = False
+    assert len(external_chains(chains, None, problems, held)) == 6
 
 
 def test_decontamination_that_leaves_nothing_or_has_nothing_to_compare_with_says_so(overlapping):
