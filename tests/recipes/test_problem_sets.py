@@ -10,13 +10,14 @@ from datasets import Dataset
 
 from data.drops import collected_drops
 from data.templates import render_prompt
-from recipes import cold_start
+from recipes import cold_start, problem_sets
 from recipes.chains import FilterConfig, chain_filters, run_filters
 from recipes.cold_start import ColdStartConfig, external_chains
 from recipes.gathering import SamplingSettings
-from recipes.preference_sets import open_labels, open_pairs
+from recipes.preference_sets import open_labels, open_pairs, read_labels, read_pairs, without_measured_on
 from recipes.problem_sets import (
     ProblemConfig,
+    drop_held_out,
     general_prompts,
     held_out_problems,
     training_problems,
@@ -308,6 +309,83 @@ def test_chains_from_elsewhere_do_not_hold_the_validation_problems(tmp_path, mon
     assert (one["name"], one["dropped"], one["sources"]) == (f"{chains}: measured on", 5, {"external": 5})
     problems.decontaminate = False
     assert len(external_chains(chains, None, problems, held)) == 6
+
+
+PLAIN = "Write a short poem about the sea and number {} please."
+
+
+def general_sets(tmp_path) -> dict[str, str]:
+    """Requests, answers, pairs and labels, among whose prompts are the stories 3 and 30, word for word."""
+    texts = [(STORY.format(*[f"n{n}"] * 3) if n in (3, 30) else PLAIN.format(n)) for n in range(28, 34)]
+    texts += [STORY.format("n3", "n3", "n3")]
+    earlier = [{"role": "user", "content": texts[2]}, {"role": "assistant", "content": "So many."}]
+    turns = [[{"role": "user", "content": text}] for text in texts] + [[*earlier, {"role": "user", "content": "Why?"}]]
+    sets = {
+        "answers": [
+            {"messages": [*asked, {"role": "assistant", "content": f"So {n}."}]} for n, asked in enumerate(turns)
+        ],
+        "requests": [{"prompt": text} for text in texts],
+        "kinds": [{"problem": text, "kind": "instruction"} for text in texts],
+        "pairs": [{"prompt": asked, "chosen": f"yes {n}", "rejected": "no"} for n, asked in enumerate(turns)],
+        "labels": [{"prompt": asked, "response": f"{n}", "safe": n % 2 == 0} for n, asked in enumerate(turns)],
+    }
+    return {name: written(tmp_path / f"{name}.jsonl", rows) for name, rows in sets.items()}
+
+
+def test_general_data_does_not_hold_what_is_measured_on(overlapping, tmp_path):
+    """The set that is measured on has story 30, its neighbour story 3: word for word in every general set."""
+    sets = general_sets(tmp_path)
+    against = {"eval_dataset": overlapping["eval_dataset"], "decontaminate_against": {overlapping["aime"]: "test"}}
+    config = ProblemConfig(dataset=overlapping["dataset"], **against)
+    answers = general_rows(sets["answers"], 20, seed=0)
+    with collected_drops() as found:
+        kept = drop_held_out(answers, sets["answers"], config)
+    assert (len(answers), len(kept)) == (8, 5)  # an earlier turn counts too
+    assert not [turns for turns in kept["prompt"] if "village" in turns[0]["content"]]
+    assert [(one["name"], one["dropped"]) for one in found] == [(f"{sets['answers']}: measured on", 3)]
+
+    for general in (sets["kinds"], {"instruction": sets["requests"]}):
+        config = ProblemConfig(dataset=overlapping["dataset"], general_dataset=general, **against)
+        with collected_drops() as found:
+            prompts = general_prompts(config)
+        assert sorted(prompts["problem"]) == [PLAIN.format(n) for n in (28, 29, 31, 32, 33)]
+        assert [one["dropped"] for one in found] == [2]
+        config.decontaminate = False
+        assert len(general_prompts(config)) == 7
+    validation = Dataset.from_dict({"problem": [PLAIN.format(31)]})
+    config.decontaminate = None
+    assert len(general_prompts(config, validation)) == 4
+
+
+def test_reward_models_do_not_learn_from_what_is_measured_on(overlapping, tmp_path):
+    sets = general_sets(tmp_path)
+    against = {overlapping["eval_dataset"]: "test", overlapping["aime"]: "test"}
+    pairs, drops = read_pairs(open_pairs(sets["pairs"], "train", 0, 0, "helpfulness")[0], "final_summary",
+                              "helpfulness", "pairs")  # fmt: skip
+    kept = without_measured_on(pairs, sets["pairs"], against, drops)
+    assert [pair.chosen[-1]["content"] for pair in kept] == [f"yes {n}" for n in (0, 1, 3, 4, 5)]
+    assert drops.counts == {"measured on": 3}
+    labels, drops = read_labels(open_labels(sets["labels"], "train", 0, 0)[0], "whole_response", "labels")
+    assert len(without_measured_on(labels, sets["labels"], against, drops)) == 5
+    assert drops.counts == {"measured on": 3}
+    assert without_measured_on(labels, sets["labels"], None, drops) is labels
+
+
+def test_a_micro_world_without_other_sets_compares_nothing(monkeypatch):
+    """Its seeds give what they gave: no row of it goes, and no time is spent on looking for one."""
+    monkeypatch.setattr(problem_sets, "decontaminate", None)
+    config = ProblemConfig(general_dataset="micro", general_size=20, train_size=20, validation_size=5)
+    validation = training_problems(config)[1]
+    assert len(general_prompts(config, validation)) == 20
+    rows = general_rows("micro", 10, seed=0)
+    assert drop_held_out(rows, "micro", config, validation) is rows
+
+
+def test_a_set_of_several_configurations_is_named_with_one(monkeypatch):
+    opened = []
+    monkeypatch.setattr(problem_sets, "load_texts", lambda *args, **given: opened.append((args, given)))
+    problem_sets._measured_on("x", ProblemConfig(decontaminate_against={"gsm8k": "main/test", "aime": "train"}), None)
+    assert opened == [(("gsm8k",), {"split": "test", "name": "main"}), (("aime",), {"split": "train", "name": None})]
 
 
 def test_decontamination_that_leaves_nothing_or_has_nothing_to_compare_with_says_so(overlapping):
