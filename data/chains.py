@@ -66,17 +66,19 @@ def load_chains(
     per_problem: int = 1,
     limit: int | None = None,
     language: str | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """The chains of a set, a row each: problem, reasoning, summary, answer, language, source_id, id, has_gold. What was
     dropped is logged; `read_chains` returns it.
 
     source, split, name: as data.loading.load_problems takes them. per_problem: so many verified generations of one row
-    at most. limit: so many chains. language: set for every row; else the set's column, else the problem's script.
+    at most. limit: so many chains. language: set for every row; else the set's column, else what `guess` makes of the
+    problem, by default by its script.
 
     Raises FileNotFoundError, ConnectionError (Hub out of reach), or ValueError: columns of no layout, or no chain left.
     """
     chains, report = read_chains(
-        source, split=split, name=name, per_problem=per_problem, limit=limit, language=language
+        source, split=split, name=name, per_problem=per_problem, limit=limit, language=language, guess=guess
     )
     log_drops(source, report)
     return chains
@@ -90,6 +92,7 @@ def read_chains(
     per_problem: int = 1,
     limit: int | None = None,
     language: str | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> tuple[Dataset, dict[str, Any]]:
     """As load_chains, with what each filter dropped: {"filters": [{"name", "dropped", "examples"}], "kept", "seen"}."""
     from datasets import Dataset
@@ -104,7 +107,7 @@ def read_chains(
         found = 0
         for problem, text in read(row):
             drops.seen += 1
-            chain = _chain(problem, text, row, position, language)
+            chain = _chain(problem, text, row, position, language, guess)
             if isinstance(chain, str):
                 drops.drop(chain, text.text if text.text else row)
             elif chain.id in kept:
@@ -152,7 +155,12 @@ def split_response(text: str) -> tuple[str, str] | None:
 
 
 def _chain(
-    problem: str | None, response: _Response, row: Mapping[str, Any], position: int, language: str | None
+    problem: str | None,
+    response: _Response,
+    row: Mapping[str, Any],
+    position: int,
+    language: str | None,
+    guess: Callable[[str], str],
 ) -> Chain | str:
     """The chain, or the name of the filter that drops it."""
     if response.fault:
@@ -172,7 +180,7 @@ def _chain(
         reasoning=reasoning,
         summary=summary,
         answer=gold or last_boxed(summary) or "",
-        language=language or read_language(row.get("language")) or guess_language(problem),
+        language=language or read_language(row.get("language")) or guess(problem),
         source_id=str(given),
         id=content_hash("chain", (problem, reasoning)),
         has_gold=bool(gold),

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,19 @@ Turns = list[dict[str, str]]
 
 
 def load_requests(
-    source: str | Path | Dataset, kind: str, *, split: str = "train", name: str | None = None, limit: int | None = None
+    source: str | Path | Dataset,
+    kind: str,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    limit: int | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """The requests of a set, each once: problem, kind, family ("" or the set's own `source`), language, id.
 
-    kind: "instruction", "harmful" or "benign", set for every row: a set has one kind of request. source, split, name:
-    as data.loading.load_problems takes them. A conversation gives its first message; one that asks more than once is
-    dropped, as are empty requests and repetitions, with a count in the log.
+    kind: "instruction", "harmful" or "benign", set for every row: a set has one kind of request. source, split, name,
+    guess: as data.loading.load_problems takes them. A conversation gives its first message; one that asks more than
+    once is dropped, as are empty requests and repetitions, with a count in the log.
 
     Raises FileNotFoundError, ConnectionError (Hub out of reach), or ValueError: an unknown kind, columns of no layout,
     or no request left.
@@ -65,7 +71,7 @@ def load_requests(
         if identity in kept:
             drops.drop("seen before", text)
             continue
-        language = read_language(row.get("language")) or guess_language(text)
+        language = read_language(row.get("language")) or guess(text)
         kept[identity] = {
             "problem": text, "kind": kind, "family": _family(row), "language": language, "id": identity,
         }  # fmt: skip
@@ -83,11 +89,13 @@ def load_answers(
     limit: int | None = None,
     seed: int = 0,
     template: str = RESPONSE,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """General SFT rows, in random order: the columns of data.general.make_general_sft, `task` being the set's `source`.
 
     The last message of a conversation is the completion, inside `template`; those before it are the prompt. where:
-    column -> values; only rows that have one of them are read. limit: so many rows. Dropped and counted: conversations
+    column -> values; only rows that have one of them are read. limit: so many rows. guess: tells the language of a
+    request whose row does not. Dropped and counted: conversations
     that do not end with an answer, empty ones, those that hold <think> or <answer> themselves, repetitions.
 
     Raises FileNotFoundError, ConnectionError (Hub out of reach), or ValueError: columns of no layout, a `where` that
@@ -117,7 +125,7 @@ def load_answers(
                 "prompt": prompt,
                 "completion": [{"role": "assistant", "content": template.replace("{response}", answer["content"])}],
                 "kind": "general",
-                "language": read_language(row.get("language")) or guess_language(prompt[-1]["content"]),
+                "language": read_language(row.get("language")) or guess(prompt[-1]["content"]),
                 "task": _family(row),
                 "problem_id": identity,
                 "source": "general",

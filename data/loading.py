@@ -12,7 +12,7 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,7 @@ def load_problems(
     limit: int | None = None,
     task: str | None = None,
     language: str | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """The problems of `source`, one row each: the columns of data.problems.Problem, then the source's other columns.
 
@@ -81,6 +82,7 @@ def load_problems(
     columns: ours -> theirs, for what is not recognised; "reward_model.ground_truth" goes into a struct.
     split, name: which split and configuration of a Hub set, a DatasetDict or a folder. One file has one split.
     limit: the first so many good rows. task, language: set for every row, over what the source says.
+    guess: tells the language of a problem whose row does not; by default its script does.
 
     A source column whose name is taken (`answer`, `id`, `prompt`, ...) stays as `source_<name>` unless it holds the
     same. Raises FileNotFoundError, ConnectionError (Hub out of reach) or ValueError (columns, split, no row left).
@@ -95,7 +97,7 @@ def load_problems(
     paths = match_columns(rows, columns or {}, required=("problem", "answer"), label=label)
     own_schema = not columns and set(SCHEMA) <= set(rows.column_names)
     needs_answer = not (own_schema and "gym_entry" in rows.column_names)
-    reader = _RowReader(paths=paths, own_schema=own_schema, needs_answer=needs_answer)
+    reader = _RowReader(paths=paths, own_schema=own_schema, needs_answer=needs_answer, guess=guess)
     reader.read(rows, limit=limit, task=task, language=language)
     reader.report(label)
     return _with_source_columns(rows, reader.positions, reader.problems)
@@ -248,6 +250,7 @@ class _RowReader:
     own_schema: bool = False
     """The rows come from us: their ids and answers stay as they are."""
     needs_answer: bool = True
+    guess: Callable[[str], str] = guess_language
     problems: list[Problem] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     dropped: Counter = field(default_factory=Counter)
@@ -281,7 +284,7 @@ class _RowReader:
             problem=text,
             answer=answer or "",
             task=task,
-            language=language or read_language(values.get("language")) or guess_language(text),
+            language=language or read_language(values.get("language")) or self.guess(text),
             difficulty=read_difficulty(values.get("difficulty")),
             id=(read_name(row.get("id")) if self.own_schema else None) or problem_id(text, task, answer or "", numbers),
             numbers=tuple(numbers),

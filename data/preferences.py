@@ -19,7 +19,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class Pair:
     rejected: str
     differs_in: str
     language: str
+    """What the row says; "" until it is guessed."""
     family: str
     kept_because: str
     """What says that chosen is the better one: scores, a strength, a label, or the set itself."""
@@ -72,11 +73,12 @@ def load_preferences(
     split: str = "train",
     name: str | None = None,
     limit: int | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """The pairs of a set: prompt, chosen, rejected (conversations), differs_in, family, language, id, and kept_because:
     what says that chosen is the better one. What was dropped is logged; `read_preferences` returns it.
 
-    source, split, name: as data.loading.load_problems takes them. differs_in: only pairs of "helpfulness" or of
+    source, split, name, guess: as data.loading.load_problems takes them. differs_in: only pairs of "helpfulness" or of
     "harmlessness"; a set without such pairs is an error. Of a set with chosen and rejected that has neither scores nor
     a column differs_in, it names the difference, by default helpfulness; scores judge helpfulness. min_gap: scores must
     be further apart than this, by default MIN_GAP for UltraFeedback's raw scores and 0 elsewhere. balance_length: as
@@ -96,6 +98,7 @@ def load_preferences(
         split=split,
         name=name,
         limit=limit,
+        guess=guess,
     )
     log_drops(source, report)
     return pairs
@@ -111,6 +114,7 @@ def read_preferences(
     split: str = "train",
     name: str | None = None,
     limit: int | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> tuple[Dataset, dict[str, Any]]:
     """As load_preferences, with what each filter dropped: {"filters": [{"name", "dropped", "examples"}], "kept",
     "seen"}.
@@ -129,7 +133,7 @@ def read_preferences(
     pairs = _different(layout.read(rows, _Asked(differs_in, min_gap, SPLIT_ALIASES.get(split, split)), drops), drops)
     kept: list[Pair] = []
     for pair in pairs:
-        kept.append(pair)
+        kept.append(pair if pair.language else replace(pair, language=guess(pair.prompt[-1]["content"])))
         if len(kept) == limit and not balance_length:
             break
     if balance_length:
@@ -140,7 +144,12 @@ def read_preferences(
 
 
 def load_safety_labels(
-    source: str | Path | Dataset, *, split: str = "train", name: str | None = None, limit: int | None = None
+    source: str | Path | Dataset,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    limit: int | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> Dataset:
     """Single responses with a verdict: prompt (a conversation), response (a text), safe, family, language, id.
 
@@ -148,13 +157,18 @@ def load_safety_labels(
     that came before, and an empty or unlabelled one, is dropped; the log says so, and `read_safety_labels` returns it.
     Errors as load_preferences.
     """
-    labels, report = read_safety_labels(source, split=split, name=name, limit=limit)
+    labels, report = read_safety_labels(source, split=split, name=name, limit=limit, guess=guess)
     log_drops(source, report)
     return labels
 
 
 def read_safety_labels(
-    source: str | Path | Dataset, *, split: str = "train", name: str | None = None, limit: int | None = None
+    source: str | Path | Dataset,
+    *,
+    split: str = "train",
+    name: str | None = None,
+    limit: int | None = None,
+    guess: Callable[[str], str] = guess_language,
 ) -> tuple[Dataset, dict[str, Any]]:
     """As load_safety_labels, with what each filter dropped, as read_preferences. `seen` counts responses, of which a
     row of PKU-SafeRLHF holds two."""
@@ -183,7 +197,7 @@ def read_safety_labels(
                 drops.drop("seen before" if seen[identity] == safe else "seen before with another label", text)
                 continue
             seen[identity] = safe
-            language = _language(row, prompt)
+            language = read_language(row.get("language")) or guess(prompt[-1]["content"])
             kept.append(
                 {
                     "prompt": prompt,
@@ -367,8 +381,8 @@ def _pair(
     if not good or not bad:
         raise _Skip("with an empty answer")
     return Pair(
-        prompt=turns, chosen=good, rejected=bad, differs_in=differs_in, language=_language(row, turns), family=family,
-        kept_because=kept_because,
+        prompt=turns, chosen=good, rejected=bad, differs_in=differs_in, family=family, kept_because=kept_because,
+        language=read_language(row.get("language")) or "",
     )  # fmt: skip
 
 
@@ -573,10 +587,6 @@ def _text(value: object) -> str:
 
 def _plain(turns: Turns) -> str:
     return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
-
-
-def _language(row: Mapping[str, Any], prompt: Turns) -> str:
-    return read_language(row.get("language")) or guess_language(prompt[-1]["content"])
 
 
 def _score(value: object) -> float | None:

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data.corpus.solutions import worked_example
 from data.drops import collected_drops
-from data.problems import content_hash
+from data.problems import LANGUAGES, content_hash
 from data.templates import render_prompt, render_prompts
 from grpo.loading import encode_prompt, load_tokenizer
 from recipes.chains import (
@@ -39,6 +39,7 @@ from recipes.chains import (
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
 from recipes.problem_sets import ProblemConfig, training_problems, without_held_out
+from rewards.language import label_language
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def gather(
 
     No chain may pass the filters: then there are no rows, and the report says why.
     """
-    problems, _ = training_problems(problem_config)
+    problems, validation = training_problems(problem_config)
     chains: list[Chain] = []
     if config.model_name_or_path:
         prompts = few_shot_prompts(problems, config, problem_config.template, sampling)
@@ -101,7 +102,7 @@ def gather(
         chains += sample_chains(config.r1_zero_model, prompts, more, "r1-zero", stream=2)
     with collected_drops() as read:
         if config.external:
-            chains += external_chains(config.external, config.external_size, problem_config)
+            chains += external_chains(config.external, config.external_size, problem_config, validation)
     if not is_main_process():
         return sft_rows([], filters), {}
     kept, report = run_filters(chains, chain_filters(filters))
@@ -149,7 +150,8 @@ def choose_examples(row: dict[str, Any], shots: int, rng: random.Random, pool: S
             "problem, reasoning, answer, or `shots: 0`"
         )
     level = min(row["difficulty"] or EASY, EASY)
-    examples = [worked_example(row["task"], level, row["language"], rng) for _ in range(shots)]
+    language = row["language"] if row["language"] in LANGUAGES else "en"
+    examples = [worked_example(row["task"], level, language, rng) for _ in range(shots)]
     return [example for example in examples if example[0] != row["problem"]]
 
 
@@ -183,17 +185,20 @@ def _load_examples(source: str) -> list[Example]:
 # --- chains from elsewhere --------------------------------------------------------------------------------------------
 
 
-def external_chains(source: str, size: int | None = None, problems: ProblemConfig | None = None) -> list[Chain]:
+def external_chains(
+    source: str, size: int | None = None, problems: ProblemConfig | None = None, validation: Dataset | None = None
+) -> list[Chain]:
     """Chains of another data set, as if a model had written them: they pass the same filters. Its answer is the gold
     one. What the chain itself answers stands in its summary, or in the reasoning's last box where the set keeps none.
-    Chains of problems that `problems` measures on are dropped, as its own training problems are.
+    Chains of problems that `problems` measures on are dropped, as its own training problems are, and so are those of
+    its `validation` problems.
     """
     from data.chains import load_chains
     from data.values import last_boxed
 
-    rows = load_chains(source, limit=size)
+    rows = load_chains(source, limit=size, guess=label_language)
     if problems is not None:
-        rows = without_held_out(rows, source, problems)
+        rows = without_held_out(rows, source, problems, validation)
     chains = []
     for row in rows:
         identity = f"external-{content_hash('external', row['problem'])}"

@@ -21,6 +21,8 @@ from data.general import make_preference_pairs, make_safety_labels
 from data.preferences import read_preferences, read_safety_labels
 from data.sources import open_source
 from data.values import read_flag
+from recipes.problem_sets import MEASURED_ON, ProblemConfig, without_held_out
+from rewards.language import label_language
 from rewards.preference import READERS, as_turns, assistant_turn
 from rewards.texts import message_text
 
@@ -180,8 +182,11 @@ def split_off(
 
 
 def prompt_text(row: Pair | Label) -> str:
-    conversation = row.chosen if isinstance(row, Pair) else row.conversation
-    return message_text(conversation[:-1])
+    return message_text(prompt_of(row))
+
+
+def prompt_of(row: Pair | Label) -> list[dict[str, str]]:
+    return (row.chosen if isinstance(row, Pair) else row.conversation)[:-1]
 
 
 def as_dataset(rows: Sequence[Pair | Label], differs_in: str) -> Dataset:
@@ -196,8 +201,23 @@ def as_dataset(rows: Sequence[Pair | Label], differs_in: str) -> Dataset:
 
 def _answers(row: Pair | Label) -> dict[str, Any]:
     if isinstance(row, Pair):
-        return {"prompt": row.chosen[:-1], "chosen": row.chosen[-1:], "rejected": row.rejected[-1:]}
-    return {"prompt": row.conversation[:-1], "response": row.conversation[-1]["content"], "safe": row.safe}
+        return {"prompt": prompt_of(row), "chosen": row.chosen[-1:], "rejected": row.rejected[-1:]}
+    return {"prompt": prompt_of(row), "response": row.conversation[-1]["content"], "safe": row.safe}
+
+
+def without_measured_on(
+    rows: Sequence[Any], source: str, against: dict[str, str] | None, drops: Drops
+) -> Sequence[Any]:
+    """The rows whose prompt shares no run of ten words with a problem of the sets in `against` (set -> split), as
+    recipes.problem_sets compares them; `drops` counts the others. Raises ValueError when none is left."""
+    if not against:
+        return rows
+    texts = Dataset.from_dict({"prompt": [prompt_of(row) for row in rows], "row": range(len(rows))})
+    kept = set(without_held_out(texts, source, ProblemConfig(decontaminate_against=against))["row"])
+    for number, row in enumerate(rows):
+        if number not in kept:
+            drops.drop(MEASURED_ON, prompt_text(row))
+    return [rows[number] for number in sorted(kept)]
 
 
 # --- made answers -----------------------------------------------------------------------------------------------------
@@ -269,7 +289,7 @@ def open_pairs(
         )
     if {"prompt", "chosen", "rejected"} <= columns and "score_chosen" not in columns and min_gap is None:
         return list(rows), []
-    pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap)
+    pairs, report = read_preferences(source, differs_in=differs_in, split=split, min_gap=min_gap, guess=label_language)
     return list(pairs), report["filters"]
 
 
@@ -282,5 +302,5 @@ def open_labels(
     rows: Dataset = open_source(source, split=split)[0]
     if {"prompt", "response", "safe"} <= set(rows.column_names):
         return list(rows), []
-    labels, report = read_safety_labels(source, split=split)
+    labels, report = read_safety_labels(source, split=split, guess=label_language)
     return list(labels), report["filters"]

@@ -22,13 +22,16 @@ from data.sources import open_source
 from data.templates import render_prompts
 from grpo.config import RolloutPlan
 from grpo.rollouts import PromptStream
-from rewards.language import guess_language
+from rewards.language import guess_language, label_language
 from rewards.preference import HARMLESS_KINDS, first_step
+from rewards.texts import message_text
 
 logger = logging.getLogger(__name__)
 
 VALIDATION_SEED = 0
 """Of the shuffle whose last problems are held out for validation."""
+MEASURED_ON = "measured on"
+"""The filter that drops what is measured on, in reports."""
 GENERAL_KINDS = HARMLESS_KINDS
 GENERAL_COLUMNS = ("problem", "history", "prompt", "kind", "family", "language", "check", "harmful", "reference", "id")
 """What a general prompt keeps of its row: no gold answer, so the accuracy reward does not apply."""
@@ -51,10 +54,10 @@ class ProblemConfig:
     """None takes `dataset_config` and `columns` where eval_dataset is the same set as dataset, and none elsewhere."""
     eval_columns: dict[str, str] | None = None
     decontaminate: bool | None = None
-    """Drop training problems that share ten words in a row with a problem that is measured on, as R1 did. None: where
-    that is of another set than the training problems; True: also of the same set's held-out split; False: never."""
+    """Drop training problems, and general data, that share ten words in a row with a problem that is measured on, as R1
+    did. None: where that is of another set than the rows; True: also of the same set's held-out split; False: never."""
     decontaminate_against: dict[str, str] | None = None
-    """More sets that will be measured on, besides eval_dataset: set -> split."""
+    """More sets that will be measured on, besides eval_dataset: set -> split, or configuration/split."""
     tasks: list[str] | None = None
     """Micro world: task families; None takes all."""
     languages: list[str] = field(default_factory=lambda: list(LANGUAGES))
@@ -90,8 +93,9 @@ def training_problems(config: ProblemConfig) -> tuple[Dataset, Dataset | None]:
         validation = _micro("validation", config.validation_size, config) if config.validation_size else None
     else:
         problems = load_problems(
-            config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_config
-        )
+            config.dataset, columns=config.columns, split=config.dataset_split, name=config.dataset_config,
+            guess=label_language,
+        )  # fmt: skip
         if config.validation_size >= len(problems):
             raise ValueError(
                 f"validation_size {config.validation_size} leaves nothing of the {len(problems)} problems to train on"
@@ -115,7 +119,7 @@ def held_out_problems(config: ProblemConfig) -> Dataset | None:
         return None
     if source == "micro":
         return _rendered(_micro("test", config.test_size, config), config)
-    problems = load_problems(source, **_held_out_layout(config))
+    problems = load_problems(source, **_held_out_layout(config), guess=label_language)
     problems = problems.shuffle(seed=config.problem_seed)  # a set may be sorted, by difficulty for one
     return _rendered(problems.select(range(min(config.test_size, len(problems)))), config)
 
@@ -130,15 +134,28 @@ def _held_out_layout(config: ProblemConfig) -> dict[str, Any]:
     }
 
 
-def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Dataset:
+def without_held_out(rows: Dataset, source: str, config: ProblemConfig, validation: Dataset | None = None) -> Dataset:
     """The rows of the training set `source` that share no run of ten words with a problem that is measured on; what
     went is logged. Whole sets count, whatever test_size takes of them, so that every stage drops the same rows.
 
-    Source: DeepSeek-R1, Nature version, drops training data by 10-gram overlap with its evaluation sets. `rows` need a
-    column `problem`: chains from elsewhere go through here as well as problems. Raises ValueError when no row is left,
-    and for `decontaminate: true` without a set to compare with.
+    validation: the problems that are looked at during training, for rows that are not what these were split off from.
+    Source: DeepSeek-R1, Nature version, drops training data by 10-gram overlap with its evaluation sets. Chains from
+    elsewhere and general data go through here as well as problems: of rows without a column `problem` the user's turns
+    in `prompt` count. Raises ValueError when no row is left, and for `decontaminate: true` without a set to compare
+    with.
     """
-    against = _measured_on(source, config)
+    kept = drop_held_out(rows, source, config, validation)
+    if not len(kept):
+        raise ValueError(
+            f"every one of the {len(rows):,} rows of {source} shares ten words in a row with what is measured on "
+            "(eval_dataset, decontaminate_against); train on another set, or set decontaminate: false"
+        )
+    return kept
+
+
+def drop_held_out(rows: Dataset, source: str, config: ProblemConfig, validation: Dataset | None = None) -> Dataset:
+    """As without_held_out; nothing may be left."""
+    against = _measured_on(source, config, validation)
     if not against:
         if config.decontaminate:
             raise ValueError(
@@ -146,20 +163,27 @@ def without_held_out(rows: Dataset, source: str, config: ProblemConfig) -> Datas
                 "decontaminate_against"
             )
         return rows
-    kept, report = decontaminate(rows, list(against.values()), names=list(against))
-    if not len(kept):
-        raise ValueError(
-            f"every one of the {len(rows):,} rows of {source} shares ten words in a row with {', '.join(against)}; "
-            "train on another set, or set decontaminate: false"
-        )
-    if report.matches:
-        logger.warning("%s: %s", source, report)
-        examples = [match.ngram for match in report.matches[:EXAMPLES]]
-        collect_drops(source, [{"name": "measured on", "dropped": len(report.matches), "examples": examples}])
-    return kept
+    texts = (
+        rows if "problem" in rows.column_names else Dataset.from_dict({"problem": list(map(_asked, rows["prompt"]))})
+    )
+    _, report = decontaminate(texts, list(against.values()), names=list(against))
+    if not report.matches:
+        return rows
+    logger.warning("%s: %s", source, report)
+    examples = [match.ngram for match in report.matches[:EXAMPLES]]
+    collect_drops(source, [{"name": MEASURED_ON, "dropped": len(report.matches), "examples": examples}])
+    dropped = {match.row for match in report.matches}
+    return rows.select([row for row in range(len(rows)) if row not in dropped])
 
 
-def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
+def _asked(prompt: str | list[dict[str, str]]) -> str:
+    """All that the user says in a prompt."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(message_text([turn]) for turn in prompt if turn["role"] == "user")
+
+
+def _measured_on(source: str, config: ProblemConfig, validation: Dataset | None) -> dict[str, Dataset]:
     """Name -> the problems of the sets that training rows of `source` are compared with."""
     if config.decontaminate is False:
         return {}
@@ -170,7 +194,10 @@ def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
         found[measured] = load_texts(measured, **_held_out_layout(config))
     for name, split in (config.decontaminate_against or {}).items():
         if name not in found and (same or name != source):
-            found[name] = load_texts(name, split=split)
+            configuration, _, split = split.rpartition("/")
+            found[name] = load_texts(name, split=split, name=configuration or None)
+    if validation is not None and config.dataset != "micro":
+        found[f"validation of {config.dataset}"] = validation
     return found
 
 
@@ -178,12 +205,18 @@ def _measured_on(source: str, config: ProblemConfig) -> dict[str, Dataset]:
 
 
 def with_general_prompts(
-    reasoning: Dataset, config: ProblemConfig, plan: RolloutPlan, max_steps: int, seed: int
+    reasoning: Dataset,
+    config: ProblemConfig,
+    plan: RolloutPlan,
+    max_steps: int,
+    seed: int,
+    validation: Dataset | None = None,
 ) -> Dataset:
     """The prompts of a whole run in the order in which it draws them, so train on it with shuffle_dataset false.
 
     Reasoning problems come in the order that the trainer itself would shuffle them into; from the first step of the
-    general prompts on, these take their share of every rollout. A row's `kind` is "reasoning" or one of GENERAL_KINDS.
+    general prompts on, these take their share of every rollout; none of them is a `validation` problem. A row's `kind`
+    is "reasoning" or one of GENERAL_KINDS.
     Raises ValueError for a share out of range or a run of unknown length.
     """
     if not 0 < config.general_share <= 1:
@@ -193,7 +226,7 @@ def with_general_prompts(
     if max_steps < 1:
         raise ValueError("general_dataset needs a run of known length: set max_steps instead of num_train_epochs")
     start = first_step(config.general_from_step, config.general_last_share, max_steps)
-    general, reasoning = general_prompts(config), with_kind(reasoning)
+    general, reasoning = general_prompts(config, validation), with_kind(reasoning)
     order = prompt_order(
         len(reasoning), len(general), -(-max_steps // plan.num_updates), plan.num_prompts,
         first_rollout=-(-start // plan.num_updates), general_share=config.general_share, seed=seed,
@@ -271,15 +304,15 @@ def with_kind(problems: Dataset) -> Dataset:
     return problems.add_column("kind", ["reasoning"] * len(problems))
 
 
-def general_prompts(config: ProblemConfig) -> Dataset:
-    """The general prompts of a recipe: GENERAL_COLUMNS, as far as the source has them.
+def general_prompts(config: ProblemConfig, validation: Dataset | None = None) -> Dataset:
+    """The general prompts of a recipe: GENERAL_COLUMNS, as far as the source has them, without what is measured on.
 
     Raises ValueError for a source without `problem` or with a `kind` that no reward knows.
     """
     if config.general_dataset == "micro":
         rows = _micro_general(config)
     elif isinstance(config.general_dataset, dict):
-        rows = _general_by_kind(config, config.general_dataset)
+        rows = _general_by_kind(config, config.general_dataset, validation)
     else:
         split = config.general_split
         if not isinstance(split, str):
@@ -296,6 +329,8 @@ def general_prompts(config: ProblemConfig) -> Dataset:
         raise ValueError(f"{label} has the kind {min(unknown, key=str)!r}; expected {', '.join(GENERAL_KINDS)}")
     if not len(rows):
         raise ValueError(f"{label} holds no prompt")
+    if isinstance(config.general_dataset, str):
+        rows = without_held_out(rows, config.general_dataset, config, validation)
     rows = rows.select_columns([name for name in GENERAL_COLUMNS if name in rows.column_names and name != "prompt"])
     if "id" in rows.column_names and rows.features["id"] != Value("string"):
         rows = rows.cast_column("id", Value("string"))
@@ -318,15 +353,16 @@ def _micro_general(config: ProblemConfig) -> Dataset:
     return rows.map(lambda row: {"language": guess_language(row["reference"]) or row["language"]})
 
 
-def _general_by_kind(config: ProblemConfig, sets: dict[str, str]) -> Dataset:
+def _general_by_kind(config: ProblemConfig, sets: dict[str, str], validation: Dataset | None) -> Dataset:
     """Up to general_size requests of each set, mixed."""
     splits = config.general_split
     if isinstance(splits, dict) and (missing := set(sets) - set(splits)):
         raise ValueError(f"general_split has no split for the kind {min(missing)!r} of general_dataset")
     parts = [
-        load_requests(source, kind, split=splits if isinstance(splits, str) else splits[kind])
+        load_requests(source, kind, split=splits if isinstance(splits, str) else splits[kind], guess=label_language)
         for kind, source in sets.items()
     ]
+    parts = [without_held_out(part, source, config, validation) for part, source in zip(parts, sets.values())]
     parts = [part.shuffle(seed=config.problem_seed) for part in parts]
     parts = [part.select(range(min(config.general_size, len(part)))) for part in parts]
     return concatenate_datasets(parts).shuffle(seed=config.problem_seed)

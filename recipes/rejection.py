@@ -37,8 +37,9 @@ from recipes.chains import (
     with_reading,
 )
 from recipes.gathering import SamplingSettings, is_main_process, prepare_process, sample_chains, write_stage
-from recipes.problem_sets import ProblemConfig, training_problems
+from recipes.problem_sets import ProblemConfig, drop_held_out, training_problems
 from recipes.sft import load_rows
+from rewards.language import label_language
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def gather(
         general_rows(
             config.general, 1, sampling.seed, config.general_where
         )  # whatever is wrong with it, before time is spent
-    problems, _ = training_problems(problem_config)
+    problems, validation = training_problems(problem_config)
     chains = sample_chains(config.model_name_or_path, problems, sampling, "rejection", stream=3)
     if not is_main_process():
         return sft_rows([], filters), {}
@@ -99,6 +100,7 @@ def gather(
     wanted = max(1, round(len(reasoning) / config.reasoning_to_general))
     with collected_drops() as read:
         general = general_rows(config.general, wanted, sampling.seed, config.general_where)
+        general = drop_held_out(general, config.general, problem_config, validation)
     report = with_reading(with_general(report, len(general)), read, "general")
     return blend(reasoning, general, sampling.seed), report
 
@@ -119,7 +121,7 @@ def general_rows(source: str, size: int, seed: int, where: dict[str, list[str]] 
     elif _holds_sft_rows(source):
         rows = load_rows(source).shuffle(seed=seed)
     else:
-        rows = load_answers(source, where=where, limit=size, seed=seed)
+        rows = load_answers(source, where=where, limit=size, seed=seed, guess=label_language)
     if len(rows) == 0:
         raise ValueError(f"{source} gave no general rows; general: null leaves them out")
     if len(rows) < size:

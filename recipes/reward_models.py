@@ -65,6 +65,7 @@ from recipes.preference_sets import (
     read_labels,
     read_pairs,
     split_off,
+    without_measured_on,
 )
 from recipes.rl import StopOnSignal, latest_step, open_run
 from recipes.row_order import like_lengths
@@ -105,6 +106,9 @@ class RewardModelsConfig:
     held_out_families: list[str] = field(default_factory=list)
     """Families that are never trained on: up to half of the held-out rows are theirs."""
     problem_seed: int = 0
+    decontaminate_against: dict[str, str] | None = None
+    """Sets that are measured on: set -> split, or configuration/split. Rows whose prompt shares ten words in a row with
+    one of their problems are dropped. A set is not compared with itself."""
     min_gap: float | None = None
     """Pairs whose answers carry scores: only those further apart than this. R1: 1."""
     global_batch_size: int | None = None
@@ -193,6 +197,8 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     """One model, from its data to its finished folder."""
     pairwise = part == "helpful" or recipe.harmless_from == "pairs"
     rows, drops, reading = read_rows(part, recipe, pairwise)
+    source = recipe.preferences if part == "helpful" else recipe.safety
+    rows = without_measured_on(rows, source, recipe.decontaminate_against, drops)
     train: Sequence[Any]
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed, drops)
     if pairwise and recipe.balance_lengths and train:

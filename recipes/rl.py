@@ -113,7 +113,7 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
     if problems.general_dataset is not None:
         check_start(recipe, problems, args)
         plan = args.plan_rollouts(args.world_size)
-        train = with_general_prompts(train, problems, plan, args.max_steps, args.seed)
+        train = with_general_prompts(train, problems, plan, args.max_steps, args.seed, validation)
         validation = None if validation is None else with_kind(validation)
         args.shuffle_dataset = False  # its order is that of the run
     test = held_out_problems(problems)

@@ -65,6 +65,13 @@ MIN_PROBABILITY = 0.05
 """A Latin text is the target's if the detector gives it this much: mathematical prose is no typical prose.
 
 With these two, 1 of GSM8K's 7,473 worked solutions is held to be not quite English ("pepperjack cheese sticks")."""
+SURE = 0.5
+"""A Latin text is labelled with another language than English from this probability on, if it is not English's by
+MIN_PROBABILITY: none of GSM8K's 8,792 questions is."""
+LABELLED_BY = 1_000
+"""Characters of a text that its label is told from."""
+UNDETERMINED = "und"
+"""ISO 639's code for a language that is none of LANGUAGES."""
 
 
 def language_reward(
@@ -146,15 +153,36 @@ def guess_language(text: str) -> str | None:
     >>> guess_language("Answer in a box. 사과는 모두 몇 개인가?"), guess_language("6*7 = ?")
     ('ko', None)
     """
+    best = _script(text)
+    if best == "latin":
+        best = _most(count_words(text, _most_likely))
+    return best if best in LANGUAGES else None
+
+
+def _script(text: str) -> str | None:
+    """The language of most words as far as their script tells it, else "latin" or "other"; None without words."""
     words = count_words(text, lambda _: "latin")
     latin = words.pop("latin", 0.0)
     if words and 3 * max(words.values()) >= latin:
-        best = _most(words)
-    elif latin:
-        best = _most(count_words(text, _most_likely))
-    else:
-        return None
-    return best if best in LANGUAGES else None
+        return _most(words)
+    return "latin" if latin else None
+
+
+def label_language(text: str) -> str:
+    """The code for a problem or request whose source tells no language: as guess_language where that is sure, "en"
+    where it is not, as for formulas and a few words. UNDETERMINED for a script that none of LANGUAGES is written in.
+
+    >>> [label_language(text) for text in ("Combien de pommes Marie a-t-elle maintenant ?", "Сколько?", "6*7 = ?")]
+    ['fr', 'ru', 'en']
+    """
+    text = text[:LABELLED_BY]
+    script = _script(text)
+    if script == "latin":
+        words = dict.fromkeys(word for piece in _latin_pieces(prose(text)) for word in piece.different)
+        return _sure_language(" ".join(words))
+    if script == "other":
+        return UNDETERMINED if sum(map(str.isalpha, text)) >= MIN_LETTERS else "en"  # αβγ is an angle
+    return script or "en"
 
 
 # --- what is left out -------------------------------------------------------------------------------------------------
@@ -360,6 +388,14 @@ def _latin_language(text: str, target: str) -> str:
 
 def _most_likely(text: str) -> str:
     return _most(_detect(text)) if len(text) >= MIN_LETTERS else "en"
+
+
+def _sure_language(text: str) -> str:
+    if len(text) < MIN_LETTERS:
+        return "en"
+    probabilities = _detect(text)
+    best = _most(probabilities)
+    return best if probabilities[best] >= SURE and probabilities["en"] < MIN_PROBABILITY else "en"
 
 
 def _most(amounts: Mapping[str, float]) -> str:

@@ -154,7 +154,7 @@ def test_the_cold_start_set_has_its_provenance(tiny_model, tmp_path, monkeypatch
     ]
     dropped = {"name": "without a closed reasoning", "dropped": 2, "examples": ["Let me see", "Hm"]}
 
-    def load_chains(source, limit):
+    def load_chains(source, limit, guess):
         log_drops(source, {"filters": [dropped], "kept": limit, "seen": limit + 2})
         return external[:limit]
 
@@ -315,6 +315,25 @@ def test_processes_share_the_prompts_and_one_writes(tmp_path):
         assert done.stdout.count("of them general") == 1
     one, two = (load_from_disk(str(tmp_path / name / "dataset")) for name in ("one", "two"))
     assert list(one) == list(two)
+
+
+def test_general_rows_of_what_is_measured_on_are_dropped_and_counted(sampled, tmp_path):
+    problem = "In a village live nine bakers, and each of them bakes forty loaves a day. How many loaves is that?"
+    asked = [problem if n % 2 else f"Write a poem about the number {n}." for n in range(20)]
+    rows = [{"prompt": text, "response": f"Well, {n}."} for n, text in enumerate(asked)]
+    paths = {"measured": [{"problem": problem}], "general": rows}
+    for name, content in paths.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    against = json.dumps({str(tmp_path / "measured.jsonl"): "test"})
+    settings = {"model_name_or_path": "dev2", "template": "chat", "general": tmp_path / "general.jsonl"}
+    settings |= {"decontaminate_against": against, "reasoning_to_general": 0.1}
+    run(rejection, flags(tmp_path / "data", **settings))
+    kept = [row for row in load_from_disk(str(tmp_path / "data/dataset")) if row["kind"] == "general"]
+    assert {row["prompt"][-1]["content"] for row in kept} == set(asked) - {problem}
+    report = json.loads((tmp_path / "data/filters.json").read_text(encoding="utf-8"))
+    first = report["filters"][0]
+    assert (first["name"], first["dropped"]) == (f"{tmp_path / 'general.jsonl'}: measured on", 10)
+    assert report["sources"]["general"] == {"seen": 20, "kept": 10}
 
 
 def test_a_general_set_that_is_too_small_is_taken_whole(tmp_path, caplog):

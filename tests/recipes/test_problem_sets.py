@@ -10,8 +10,21 @@ from datasets import Dataset
 
 from data.drops import collected_drops
 from data.templates import render_prompt
-from recipes.cold_start import external_chains
-from recipes.problem_sets import ProblemConfig, held_out_problems, training_problems, without_held_out
+from recipes import cold_start, problem_sets
+from recipes.chains import FilterConfig, chain_filters, run_filters
+from recipes.cold_start import ColdStartConfig, external_chains
+from recipes.gathering import SamplingSettings
+from recipes.preference_sets import open_labels, open_pairs, read_labels, read_pairs, without_measured_on
+from recipes.problem_sets import (
+    ProblemConfig,
+    drop_held_out,
+    general_prompts,
+    held_out_problems,
+    training_problems,
+    without_held_out,
+)
+from recipes.rejection import general_rows
+from rewards.language import language_reward
 
 
 def own_set(path, count: int = 20, **columns: str) -> str:
@@ -129,6 +142,64 @@ def test_a_name_that_is_nowhere_says_so(tmp_path, monkeypatch):
         training_problems(ProblemConfig(dataset=str(tmp_path / "nowhere.jsonl")))
 
 
+# --- the language of sets that do not say it --------------------------------------------------------------------------
+
+ASKED = {
+    "fr": "Marie a {} pommes et elle en achète encore cinq au marché. Combien de pommes a-t-elle maintenant ?",
+    "es": "Ana tiene {} manzanas y compra cinco más en el mercado. ¿Cuántas manzanas tiene ahora en total?",
+    "de": "Anna hat {} Äpfel und kauft noch fünf weitere auf dem Markt. Wie viele Äpfel hat sie jetzt?",
+    "ru": "У Анны было {} яблок, и она купила ещё пять на рынке. Сколько яблок у неё теперь?",
+    "ko": "안나는 사과 {} 개를 가지고 있고 시장에서 다섯 개를 더 산다. 사과는 모두 몇 개인가?",
+    "en": "Anna has {} apples and buys five more of them at the market. How many apples does she have now?",
+}
+
+
+def written(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("language", ASKED)
+def test_a_set_that_tells_no_language_is_labelled_with_that_of_its_texts(language, tmp_path):
+    texts = [ASKED[language].format(n) for n in range(2, 8)]
+    problems = written(tmp_path / "problems.jsonl", [{"problem": text, "answer": "7"} for text in texts])
+    config = ProblemConfig(dataset=problems, eval_dataset=problems, validation_size=2)
+    for rows in (*training_problems(config), held_out_problems(config)):
+        assert set(rows["language"]) == {language}
+    told = written(tmp_path / "told.jsonl", [{"problem": text, "answer": "7", "language": "it"} for text in texts])
+    assert set(training_problems(ProblemConfig(dataset=told))[0]["language"]) == {"it"}  # its word counts
+
+    answers = [{"prompt": text, "response": f"{n}"} for n, text in enumerate(texts)]
+    general = written(tmp_path / "general.jsonl", answers)
+    assert set(general_rows(general, 3, seed=0)["language"]) == {language}
+    config = ProblemConfig(general_dataset={"instruction": general})
+    assert set(general_prompts(config)["language"]) == {language}
+
+    sides = {"response_0": "a", "response_1": "b", "better_response_id": 0, "safer_response_id": 0}
+    judged = [{"prompt": text, "is_response_0_safe": True, "is_response_1_safe": False} | sides for text in texts]
+    safety = written(tmp_path / "safety.jsonl", judged)
+    for rows, _ in (open_pairs(safety, "train", 0, 0, "helpfulness"), open_labels(safety, "train", 0, 0)):
+        assert {row["language"] for row in rows} == {language}
+
+
+def test_a_french_chain_of_a_french_problem_is_kept_and_rewarded(tmp_path):
+    row = {
+        "problem": ASKED["fr"].format(2),
+        "reasoning": "Elle avait deux pommes au début.\nElle en achète cinq, donc elle a maintenant sept pommes.",
+        "summary": "Elle a $\\boxed{7}$ pommes.",
+        "answer": "7",
+    }
+    (chain,) = external_chains(written(tmp_path / "chains.jsonl", [row]))
+    kept, report = run_filters([chain], chain_filters(FilterConfig()))
+    assert kept == [chain], report
+    problems, _ = training_problems(ProblemConfig(dataset=written(tmp_path / "problems.jsonl", [row])))
+    thoughts = [row["reasoning"], "She had two apples in the beginning and buys five, so she now has seven apples."]
+    rewards = language_reward(
+        ["?"] * 2, [f"<think>{thought}</think>" for thought in thoughts], language=problems["language"][:] * 2
+    )
+    assert rewards == [1.0, 0.0]
+
+
 # --- problems that are measured on are not trained on -----------------------------------------------------------------
 
 STORY = (
@@ -217,6 +288,104 @@ def test_chains_from_elsewhere_and_a_stages_manifest_know_what_was_dropped(overl
     assert (one["name"], one["dropped"]) == (f"{path}: measured on", 1)
     assert "n2" in one["examples"][0]
     assert len(external_chains(str(path))) == 2
+
+
+def test_chains_from_elsewhere_do_not_hold_the_validation_problems(tmp_path, monkeypatch):
+    """What an alarm watches in a later stage would otherwise be what Dev1 was fine-tuned on."""
+    dataset = stories(tmp_path / "dataset.jsonl", range(30))
+    problems = ProblemConfig(dataset=dataset, validation_size=5)
+    held = training_problems(problems)[1]
+    rows = [
+        {"problem": row["problem"], "reasoning": f"{row['answer']} bakers, so it is this.", "answer": row["answer"]}
+        for row in [*held, {"problem": STORY.format("n77", "n77", "n77"), "answer": "77"}]
+    ]
+    chains = written(tmp_path / "chains.jsonl", rows)
+    config = ColdStartConfig(external=chains)
+    seen = []
+    monkeypatch.setattr(cold_start, "run_filters", lambda found, filters: seen.extend(found) or run_filters([], []))
+    _, report = cold_start.gather(config, problems, SamplingSettings(), FilterConfig())
+    assert [chain.problem["answer"] for chain in seen] == ["77"]
+    (one,) = report["filters"]
+    assert (one["name"], one["dropped"], one["sources"]) == (f"{chains}: measured on", 5, {"external": 5})
+    problems.decontaminate = False
+    assert len(external_chains(chains, None, problems, held)) == 6
+
+
+PLAIN = "Write a short poem about the sea and number {} please."
+
+
+def general_sets(tmp_path) -> dict[str, str]:
+    """Requests, answers, pairs and labels, among whose prompts are the stories 3 and 30, word for word."""
+    texts = [(STORY.format(*[f"n{n}"] * 3) if n in (3, 30) else PLAIN.format(n)) for n in range(28, 34)]
+    texts += [STORY.format("n3", "n3", "n3")]
+    earlier = [{"role": "user", "content": texts[2]}, {"role": "assistant", "content": "So many."}]
+    turns = [[{"role": "user", "content": text}] for text in texts] + [[*earlier, {"role": "user", "content": "Why?"}]]
+    sets = {
+        "answers": [
+            {"messages": [*asked, {"role": "assistant", "content": f"So {n}."}]} for n, asked in enumerate(turns)
+        ],
+        "requests": [{"prompt": text} for text in texts],
+        "kinds": [{"problem": text, "kind": "instruction"} for text in texts],
+        "pairs": [{"prompt": asked, "chosen": f"yes {n}", "rejected": "no"} for n, asked in enumerate(turns)],
+        "labels": [{"prompt": asked, "response": f"{n}", "safe": n % 2 == 0} for n, asked in enumerate(turns)],
+    }
+    return {name: written(tmp_path / f"{name}.jsonl", rows) for name, rows in sets.items()}
+
+
+def test_general_data_does_not_hold_what_is_measured_on(overlapping, tmp_path):
+    """The set that is measured on has story 30, its neighbour story 3: word for word in every general set."""
+    sets = general_sets(tmp_path)
+    against = {"eval_dataset": overlapping["eval_dataset"], "decontaminate_against": {overlapping["aime"]: "test"}}
+    config = ProblemConfig(dataset=overlapping["dataset"], **against)
+    answers = general_rows(sets["answers"], 20, seed=0)
+    with collected_drops() as found:
+        kept = drop_held_out(answers, sets["answers"], config)
+    assert (len(answers), len(kept)) == (8, 5)  # an earlier turn counts too
+    assert not [turns for turns in kept["prompt"] if "village" in turns[0]["content"]]
+    assert [(one["name"], one["dropped"]) for one in found] == [(f"{sets['answers']}: measured on", 3)]
+
+    for general in (sets["kinds"], {"instruction": sets["requests"]}):
+        config = ProblemConfig(dataset=overlapping["dataset"], general_dataset=general, **against)
+        with collected_drops() as found:
+            prompts = general_prompts(config)
+        assert sorted(prompts["problem"]) == [PLAIN.format(n) for n in (28, 29, 31, 32, 33)]
+        assert [one["dropped"] for one in found] == [2]
+        config.decontaminate = False
+        assert len(general_prompts(config)) == 7
+    validation = Dataset.from_dict({"problem": [PLAIN.format(31)]})
+    config.decontaminate = None
+    assert len(general_prompts(config, validation)) == 4
+
+
+def test_reward_models_do_not_learn_from_what_is_measured_on(overlapping, tmp_path):
+    sets = general_sets(tmp_path)
+    against = {overlapping["eval_dataset"]: "test", overlapping["aime"]: "test"}
+    pairs, drops = read_pairs(open_pairs(sets["pairs"], "train", 0, 0, "helpfulness")[0], "final_summary",
+                              "helpfulness", "pairs")  # fmt: skip
+    kept = without_measured_on(pairs, sets["pairs"], against, drops)
+    assert [pair.chosen[-1]["content"] for pair in kept] == [f"yes {n}" for n in (0, 1, 3, 4, 5)]
+    assert drops.counts == {"measured on": 3}
+    labels, drops = read_labels(open_labels(sets["labels"], "train", 0, 0)[0], "whole_response", "labels")
+    assert len(without_measured_on(labels, sets["labels"], against, drops)) == 5
+    assert drops.counts == {"measured on": 3}
+    assert without_measured_on(labels, sets["labels"], None, drops) is labels
+
+
+def test_a_micro_world_without_other_sets_compares_nothing(monkeypatch):
+    """Its seeds give what they gave: no row of it goes, and no time is spent on looking for one."""
+    monkeypatch.setattr(problem_sets, "decontaminate", None)
+    config = ProblemConfig(general_dataset="micro", general_size=20, train_size=20, validation_size=5)
+    validation = training_problems(config)[1]
+    assert len(general_prompts(config, validation)) == 20
+    rows = general_rows("micro", 10, seed=0)
+    assert drop_held_out(rows, "micro", config, validation) is rows
+
+
+def test_a_set_of_several_configurations_is_named_with_one(monkeypatch):
+    opened = []
+    monkeypatch.setattr(problem_sets, "load_texts", lambda *args, **given: opened.append((args, given)))
+    problem_sets._measured_on("x", ProblemConfig(decontaminate_against={"gsm8k": "main/test", "aime": "train"}), None)
+    assert opened == [(("gsm8k",), {"split": "test", "name": "main"}), (("aime",), {"split": "train", "name": None})]
 
 
 def test_decontamination_that_leaves_nothing_or_has_nothing_to_compare_with_says_so(overlapping):

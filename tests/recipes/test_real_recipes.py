@@ -579,6 +579,19 @@ def test_what_is_measured_on_is_not_trained_on(folder, name, small_hub):
     assert set(train["problem"]) == {row["problem"] for row in rows} - measured - set(validation["problem"])
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_reward_models_know_what_the_other_stages_measure_on(folder, small_hub):
+    from recipes.problem_sets import _measured_on
+
+    (problems,) = [config for config in configs(f"{folder}/preference_rl.yaml") if hasattr(config, "columns")]
+    (models,) = [config for config in configs(f"{folder}/reward_models.yaml") if hasattr(config, "preferences")]
+    alone = type(problems)(decontaminate_against=models.decontaminate_against)
+    theirs, ours = (_measured_on("general", config, None) for config in (problems, alone))
+    assert {name: rows["problem"][:] for name, rows in theirs.items()} == {
+        name: rows["problem"][:] for name, rows in ours.items()
+    }
+
+
 TWO_STEPS = {"use_cpu": True, "max_steps": 2, "save_steps": 2}
 SMALL_RL = TWO_STEPS | {
     "global_batch_size": 32, "generation_batch_size": 64, "max_completion_length": 8, "max_tokens_per_pack": 1024,

@@ -20,6 +20,7 @@ from rewards.language import (
     LATIN_LANGUAGES,
     count_words,
     guess_language,
+    label_language,
     language_code,
     language_reward,
     language_share,
@@ -436,6 +437,30 @@ def test_a_missing_detector_says_what_to_install(monkeypatch):
             language_share(EN, "en")
     finally:
         language._identifier.cache_clear()
+
+
+@pytest.mark.parametrize("language", REASONING)
+def test_a_problem_is_labelled_with_its_language(language):
+    """A label is another language than English only if it is certain: a few words, or formulas, say nothing."""
+    lines = REASONING[language].splitlines()
+    short_han = {"zh"} if language == "ja" else set()
+    assert {label_language(line) for line in lines} <= {language, "en"} | short_han
+    assert {label_language(f"{first} {second}") for first, second in itertools.pairwise(lines)} == {language}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "6*7 = ?", "$x^2 = y$", "sin x", "αβγ = δεζ", "Find αβγ.", "Lorem ipsum dolor sit amet", "P3", "Amanda Díaz",
+     "Compute $\\gcd(12, 30)$.", "In triangle ABC, angle BAC = 60.", "Mozzarella cheese is $6 per pound."],
+)  # fmt: skip
+def test_what_says_no_language_is_labelled_english(text):
+    assert label_language(text) == "en"
+
+
+def test_a_script_without_a_language_here_is_undetermined():
+    problem = "Η Άννα έχει 3 μήλα και αγοράζει άλλα 5. Πόσα μήλα έχει τώρα;"
+    assert label_language(problem) == "und"
+    assert language_reward([problem], ["<think>3 + 5 = 8</think>"], language=["und"]) == [None]
 
 
 SHARES = st.sampled_from(sorted(LANGUAGES))
