@@ -20,6 +20,11 @@ from grpo.sampling import SamplingConfig
 logger = logging.getLogger(__name__)
 
 
+GROUP_TIMEOUT = 86_400
+"""Seconds that one process may wait for another before their group gives up (torch: 600 on GPUs; transformers: 1,800).
+One that samples longer answers, or measures alone, keeps the others waiting for hours; launchers see one that died."""
+
+
 def _accelerated(*kinds: str) -> bool:
     import torch
 
@@ -67,6 +72,9 @@ class GRPOConfig(TrainingArguments):
     )
     ddp_broadcast_buffers: bool | None = field(
         default=None, metadata={"help": "None: off, as a broadcast goes with a forward pass (TRL: on)."}
+    )
+    ddp_timeout: int = field(
+        default=GROUP_TIMEOUT, metadata={"help": "Seconds that processes wait for each other (TRL: 1,800)."}
     )
     lr_scheduler_kwargs: dict | str | None = field(
         default=None, metadata={"help": "More parameters of the schedule, e.g. {'num_cycles': 1}."}

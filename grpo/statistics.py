@@ -64,7 +64,7 @@ def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 2000, 
     """values [N], one a problem -> (low, high) of their mean: the percentile bootstrap (Efron, 1979) over problems.
 
     The same seed gives the same interval. One problem, or equal values, give an interval of no width: then the data say
-    nothing about the spread, and the interval promises nothing. Raises ValueError without values, or with a NaN.
+    nothing about the spread; of shares, `share_interval` does. Raises ValueError without values, or with a NaN.
     """
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or not values.size or np.isnan(values).any():
@@ -86,9 +86,13 @@ def bootstrap_ci(values: ArrayLike, level: float = 0.95, resamples: int = 2000, 
 def share_interval(shares: ArrayLike) -> Interval:
     """shares [N], one a problem -> the 95 % interval of their mean: `bootstrap_ci`, and where all are 0 or all are 1,
     of which that can tell nothing, the exact one (Clopper and Pearson, 1934) for as many coins as there are problems.
+
+    >>> low, high = share_interval([1.0] * 332)
+    >>> round(low, 3), high
+    (0.989, 1.0)
     """
     shares = np.asarray(shares, dtype=float)
-    if shares.min() < shares.max() or 0 < shares[0] < 1:
+    if not shares.size or shares.min() < shares.max() or shares[0] not in (0, 1):
         return bootstrap_ci(shares)
     rest = 0.025 ** (1 / shares.size)
     return (rest, 1.0) if shares[0] == 1 else (0.0, 1 - rest)
@@ -157,7 +161,7 @@ def _majority_row(answers: Sequence[str | None], verdicts: NDArray[np.bool_]) ->
 
 
 def _with_interval(name: str, values: Floats, interval_name: str | None = None) -> dict[str, Any]:
-    return {name: float(values.mean()), interval_name or f"{name}_ci95": list(bootstrap_ci(values))}
+    return {name: float(values.mean()), interval_name or f"{name}_ci95": list(share_interval(values))}
 
 
 def _samples_per_problem(samples: list[dict[str, Any]]) -> int:

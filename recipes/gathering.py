@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers.utils import logging as transformers_logging
 
+from grpo.config import GROUP_TIMEOUT
 from grpo.cpu import use_cores
 from grpo.loading import check_context, check_tokenizer, encode_prompt, load_policy, load_tokenizer, stop_tokens
 from grpo.rollouts import PromptStream
@@ -113,7 +115,7 @@ def _place() -> tuple[int, int]:
 
 def _group() -> PartialState:
     # Unless it is told of the CPU, each process without a GPU takes itself for the only one.
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(seconds=GROUP_TIMEOUT))
 
 
 def _device() -> torch.device | str:

@@ -81,7 +81,8 @@ class ProblemConfig:
     general_size: int = 1000
     """General prompts to draw of the micro world, or of each set that general_dataset names by its kind."""
     general_from_step: int | None = None
-    """The first update, counted from 0, whose rollout has general prompts; None: all have them."""
+    """The update, counted from 0, from which general prompts come: with the rollout that begins nearest to it. None:
+    all rollouts have them."""
     general_last_share: float | None = None
     """The same as a part of the run. R1: general prompts come in the last 400 of 1,700 steps."""
 
@@ -214,9 +215,9 @@ def with_general_prompts(
 ) -> Dataset:
     """The prompts of a whole run in the order in which it draws them, so train on it with shuffle_dataset false.
 
-    Reasoning problems come in the order that the trainer itself would shuffle them into; from the first step of the
-    general prompts on, these take their share of every rollout; none of them is a `validation` problem. A row's `kind`
-    is "reasoning" or one of GENERAL_KINDS.
+    Reasoning problems come in the order that the trainer itself would shuffle them into; from `first_general_rollout`
+    on, general prompts take their share of every rollout; none of them is a `validation` problem. A row's `kind` is
+    "reasoning" or one of GENERAL_KINDS.
     Raises ValueError for a share out of range or a run of unknown length.
     """
     if not 0 < config.general_share <= 1:
@@ -225,13 +226,22 @@ def with_general_prompts(
         )
     if max_steps < 1:
         raise ValueError("general_dataset needs a run of known length: set max_steps instead of num_train_epochs")
-    start = first_step(config.general_from_step, config.general_last_share, max_steps)
     general, reasoning = general_prompts(config, validation), with_kind(reasoning)
     order = prompt_order(
         len(reasoning), len(general), -(-max_steps // plan.num_updates), plan.num_prompts,
-        first_rollout=-(-start // plan.num_updates), general_share=config.general_share, seed=seed,
+        first_rollout=first_general_rollout(config, plan, max_steps), general_share=config.general_share, seed=seed,
     )  # fmt: skip
     return concatenate_datasets([reasoning, general]).select(order)
+
+
+def first_general_rollout(config: ProblemConfig, plan: RolloutPlan, max_steps: int) -> int:
+    """The rollout that begins nearest to the step from which general prompts are asked for.
+
+    >>> plan = RolloutPlan(num_prompts=512, num_minibatches=16, num_iterations=1)
+    >>> first_general_rollout(ProblemConfig(general_from_step=1300), plan, max_steps=1700)
+    81
+    """
+    return round(first_step(config.general_from_step, config.general_last_share, max_steps) / plan.num_updates)
 
 
 def as_drawn(prompts: Dataset, config: ProblemConfig, plan: RolloutPlan, seed: int) -> Dataset:

@@ -49,8 +49,9 @@ from trl import RewardConfig, RewardTrainer
 
 from data.drops import Drops
 from grpo.checkpoints import latest_checkpoint
+from grpo.config import GROUP_TIMEOUT
 from grpo.cpu import use_cores
-from grpo.statistics import bootstrap_ci
+from grpo.statistics import share_interval
 from recipes.launch import batches_each, check_ranks
 from recipes.parser import config_paths, parse, reported
 from recipes.preference_sets import (
@@ -139,6 +140,7 @@ class RewardTrainingConfig(RewardConfig):
     num_train_epochs: float = field(default=1.0, metadata={"help": "DeepSeek-R1: 1."})
     bf16: bool | None = field(default=None, metadata={"help": "None: on where the GPU has it (TRL: always on)."})
     gradient_checkpointing: bool | None = field(default=False, metadata={"help": "TRL: on."})
+    ddp_timeout: int = field(default=GROUP_TIMEOUT, metadata={"help": "Seconds that processes wait for each other."})
 
     def __post_init__(self) -> None:
         if self.bf16 is None:
@@ -549,7 +551,7 @@ def share(right: np.ndarray) -> dict[str, Any]:
     """A share of right answers with its 95 % interval; None without answers."""
     if not len(right):
         return {"accuracy": None, "ci95": None, "n": 0}
-    return {"accuracy": float(right.mean()), "ci95": list(bootstrap_ci(right)), "n": len(right)}
+    return {"accuracy": float(right.mean()), "ci95": list(share_interval(right)), "n": len(right)}
 
 
 def by_part(rows: Sequence[Pair | Label], right: np.ndarray, held_out_families: Sequence[str]) -> dict[str, Any]:

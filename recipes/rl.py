@@ -30,7 +30,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from transformers.utils import logging as transformers_logging
 
 from grpo.checkpoints import is_disk_full, latest_checkpoint
-from grpo.config import GRPOConfig
+from grpo.config import GRPOConfig, RolloutPlan
 from grpo.cpu import use_cores
 from grpo.evaluation import Protocol, evaluate_policy, evaluation_report
 from grpo.trainer import GRPOTrainer
@@ -41,6 +41,7 @@ from recipes.parser import config_paths, parse, reported
 from recipes.problem_sets import (
     ProblemConfig,
     as_drawn,
+    first_general_rollout,
     held_out_problems,
     training_problems,
     with_general_prompts,
@@ -111,8 +112,8 @@ def main(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
         args.save_total_limit = 2  # the best and the last: with 1, Trainer deletes the last when it ends
     train, validation = training_problems(problems)
     if problems.general_dataset is not None:
-        check_start(recipe, problems, args)
         plan = args.plan_rollouts(args.world_size)
+        check_start(recipe, problems, args, plan)
         train = with_general_prompts(train, problems, plan, args.max_steps, args.seed, validation)
         validation = None if validation is None else with_kind(validation)
         args.shuffle_dataset = False  # its order is that of the run
@@ -185,10 +186,10 @@ def check_alarm(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> 
         )  # fmt: skip
 
 
-def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> None:
+def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig, plan: RolloutPlan) -> None:
     """Raises ValueError where a reward for general prompts begins later than they come (until then they would only
     cost time), and where they would come early."""
-    start = first_step(problems.general_from_step, problems.general_last_share, args.max_steps)
+    start = first_general_rollout(problems, plan, args.max_steps) * plan.num_updates
     if start and args.refill_prompts:
         raise ValueError(
             f"refill_prompts ({args.refill_prompts}) draws prompts that no plan counts, so general prompts would come "
@@ -198,9 +199,10 @@ def check_start(recipe: RLConfig, problems: ProblemConfig, args: GRPOConfig) -> 
         given = spec.get("args", {}) if isinstance(spec, dict) else {}
         begins = first_step(given.get("from_step"), given.get("last_share"), args.max_steps)
         if begins > start:
+            rollout = -(-begins // plan.num_updates) * plan.num_updates
             raise ValueError(
                 f"the reward {name!r} begins with step {begins} and general prompts come from step {start} on; set "
-                f"general_from_step: {begins}, or leave from_step and last_share out of its args: it judges no others"
+                f"general_from_step: {rollout}, or leave from_step and last_share out of its args: it judges no others"
             )
 
 

@@ -37,6 +37,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 from transformers.utils import logging as transformers_logging
 
 from grpo.checkpoints import latest_checkpoint
+from grpo.config import GROUP_TIMEOUT
 from grpo.cpu import use_cores
 from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_tokenizer
 from recipes.chains import NothingKeptError
@@ -97,6 +98,7 @@ class SFTConfig(trl.SFTConfig):
         default=True, metadata={"help": "The loss is on the completion, not on the prompt."}
     )
     disable_dropout: bool = field(default=False, metadata={"help": "Set the model's dropout to 0."})
+    ddp_timeout: int = field(default=GROUP_TIMEOUT, metadata={"help": "Seconds that processes wait for each other."})
 
     def __post_init__(self) -> None:
         cuda = torch.cuda.is_available() and not self.use_cpu

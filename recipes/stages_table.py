@@ -151,7 +151,8 @@ def _measured(name: str, values: Values) -> dict[str, Any]:
     known = values[~np.isnan(values)]
     if not known.size:
         return {name: None, f"{name}_ci95": None}
-    return {name: float(known.mean()), f"{name}_ci95": list(bootstrap_ci(known))}
+    interval = bootstrap_ci if name.endswith("length") else share_interval
+    return {name: float(known.mean()), f"{name}_ci95": list(interval(known))}
 
 
 def _grouped(card: Card, name: str, of: str, by: str) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _grouped(card: Card, name: str, of: str, by: str) -> dict[str, Any]:
     groups = {key: values[[other == key for other in keys]] for key in sorted(set(keys))}
     return {
         name: {key: float(found.mean()) for key, found in groups.items()},
-        f"{name}_ci95": {key: list(bootstrap_ci(found)) for key, found in groups.items()},
+        f"{name}_ci95": {key: list(share_interval(found)) for key, found in groups.items()},
     }
 
 

@@ -11,12 +11,14 @@ before the first completion that it judges.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,11 @@ class RewardInfo:
 
 
 class RewardModel:
-    """Scores conversations. torch and transformers load with it; `device` None takes the trainer's, else the best."""
+    """Scores conversations. torch and transformers load with it; `device` None takes the trainer's, else the best.
+
+    Between two calls the weights wait in the host's memory: an update needs the device's, where two models of 8B would
+    take 30 GB.
+    """
 
     def __init__(self, folder: str | Path, device: str | None = None, max_tokens: int = MAX_TOKENS):
         import torch
@@ -122,11 +128,12 @@ class RewardModel:
         self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype)
         if self.model.config.num_labels != 1:
             raise ValueError(f"the reward model {folder} gives {self.model.config.num_labels} scores; it must give one")
-        self.model.to(self.device).eval().requires_grad_(False)
+        self.model.eval().requires_grad_(False)
         config = self.model.config.get_text_config()
         if config.pad_token_id is None:
             config.pad_token_id = pad_token_id(self.tokenizer)
         self.pad = config.pad_token_id
+        self.turn = threading.Lock()
         self.context = getattr(config, "max_position_embeddings", None)
 
     def scores(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[float]:
@@ -140,15 +147,25 @@ class RewardModel:
             encode_conversation(self.tokenizer, conversation)[-(self.context or 0) :] for conversation in conversations
         ]
         found: dict[tuple[int, ...], float] = {}
-        for batch in token_batches(sorted({tuple(row) for row in rows}, key=len), self.max_tokens):
-            width = len(batch[-1])
-            # On the right, where no real token sees it and positions stay as they are.
-            ids = torch.tensor([[*row, *[self.pad] * (width - len(row))] for row in batch], device=self.device)
-            mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=self.device)
-            with torch.inference_mode():
-                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            found |= zip(batch, logits.flatten().float().tolist())
+        with self.on_device():
+            for batch in token_batches(sorted({tuple(row) for row in rows}, key=len), self.max_tokens):
+                width = len(batch[-1])
+                # On the right, where no real token sees it and positions stay as they are.
+                ids = torch.tensor([[*row, *[self.pad] * (width - len(row))] for row in batch], device=self.device)
+                mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=self.device)
+                with torch.inference_mode():
+                    logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                found |= zip(batch, logits.flatten().float().tolist())
         return [found[tuple(row)] for row in rows]
+
+    @contextlib.contextmanager
+    def on_device(self) -> Iterator[None]:
+        with self.turn:  # rewards are computed in threads
+            self.model.to(self.device)
+            try:
+                yield
+            finally:
+                self.model.to("cpu")
 
 
 def encode_conversation(tokenizer: Any, conversation: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -12,6 +12,7 @@ from grpo.config import GRPOConfig, RolloutPlan
 
 DIFFERENT_DEFAULTS = {
     "gradient_checkpointing": (None, True),
+    "ddp_timeout": (86_400, 1800),
     "use_bias_correction_kl": (False, True),
     "vllm_importance_sampling_correction": (None, True),
 }

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from references import enumerated_pass_at_k, exact_binomial_interval
 
 from grpo import statistics
-from grpo.statistics import bootstrap_ci, majority_correct, paired_gain_ci, pass_at_k, summarize, summarize_by
+from grpo.statistics import (
+    bootstrap_ci,
+    majority_correct,
+    paired_gain_ci,
+    pass_at_k,
+    share_interval,
+    summarize,
+    summarize_by,
+)
 
 
 def verdicts(n):
@@ -91,6 +99,25 @@ def test_an_interval_of_one_problem_has_no_width_and_of_none_is_refused():
             bootstrap_ci(values)
     with pytest.raises(ValueError, match="level=95"):
         bootstrap_ci([0.5], level=95)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_shares_that_are_all_equal_are_not_certain(right):
+    """As scipy's Clopper-Pearson for 40 coins: problems count, not their samples. A paired gain stays as it is."""
+    samples = [problem([right] * 3) for _ in range(40)]
+    expected = exact_binomial_interval(40 if right else 0, 40)
+    assert share_interval([float(right)] * 40) == pytest.approx(expected)
+    summary = summarize(samples)
+    for name in ("ci95", "cons@3_ci95", "pass@3_ci95"):
+        assert summary[name] == pytest.approx(expected)
+    assert paired_gain_ci([float(right)] * 40, [float(right)] * 40) == (0.0, 0.0)
+
+
+def test_what_is_no_certain_share_has_the_bootstraps_interval():
+    for values in ([0.0, 1.0, 1.0], [0.5, 0.5], [14.0, 14.0]):
+        assert share_interval(values) == bootstrap_ci(values)
+    with pytest.raises(ValueError, match="1 problem or more"):
+        share_interval([])
 
 
 def test_pairing_cancels_the_difficulty_of_the_problems():

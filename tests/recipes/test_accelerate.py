@@ -267,6 +267,39 @@ def test_processes_that_are_no_group_are_an_error(world):
         launch.check_ranks(1)
 
 
+WAITS = """
+import sys, torch
+from grpo.config import GRPOConfig
+from recipes.gathering import is_main_process
+
+if sys.argv[1:] == ["data"]:
+    is_main_process()
+else:  # as on GPUs, but for the backend
+    GRPOConfig(output_dir="never-written", ddp_backend="gloo", bf16=False).device
+group = torch.distributed.distributed_c10d._get_default_group()
+print(f"{group.size()} wait {group._get_backend(torch.device('cpu')).options._timeout.total_seconds():.0f} s")
+"""
+
+
+@pytest.mark.parametrize("stage", ["data", "training"])
+def test_processes_wait_a_day_for_each_other(tmp_path, stage):
+    """While the first measures alone, or one samples longer answers."""
+    script = tmp_path / "waits.py"
+    script.write_text(WAITS)
+    output = run("torch.distributed.run", "--nproc_per_node", 2, "--standalone", script, stage)
+    assert output.count("2 wait 86400 s") == 2
+
+
+def test_every_stage_that_trains_waits_a_day_unless_it_is_told(tmp_path):
+    from grpo.config import GRPOConfig
+    from recipes.reward_models import RewardTrainingConfig
+    from recipes.sft import SFTConfig
+
+    for config in (GRPOConfig, SFTConfig, RewardTrainingConfig):
+        assert config(output_dir=str(tmp_path), use_cpu=True).ddp_timeout == 86_400
+        assert config(output_dir=str(tmp_path), use_cpu=True, ddp_timeout=900).ddp_timeout == 900
+
+
 # --- one recipe for any number of processes ---------------------------------------------------------------------------
 
 

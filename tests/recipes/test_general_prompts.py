@@ -92,6 +92,27 @@ def test_the_micro_worlds_general_prompts():
     assert rows["problem"][:] == problem_sets.general_prompts(config)["problem"][:]
 
 
+@pytest.mark.parametrize(("start", "rollout"), [(0, 0), (7, 0), (9, 1), (1296, 81), (1300, 81), (1305, 82)])
+def test_they_come_with_the_nearest_rollout(start, rollout):
+    plan = RolloutPlan(num_prompts=512, num_minibatches=16, num_iterations=1)
+    config = ProblemConfig(general_from_step=start)
+    assert problem_sets.first_general_rollout(config, plan, max_steps=1700) == rollout
+
+
+def test_a_reward_may_not_begin_behind_the_rollout_of_its_prompts(tmp_path):
+    """Rounding may bring prompts forward; the advice is a step at which they come no earlier."""
+    plan = RolloutPlan(num_prompts=512, num_minibatches=16, num_iterations=1)
+    recipe = RLConfig(
+        model_name_or_path="any", rewards={"accuracy": 1.0, "preference": {"args": {"last_share": 400 / 1700}}}
+    )
+    args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=1700)
+    problems = ProblemConfig(general_dataset="micro", general_last_share=400 / 1700)
+    with pytest.raises(ValueError, match=r"step 1300 and general prompts come from step 1296 on; .*_step: 1312, or"):
+        rl.check_start(recipe, problems, args, plan)
+    problems = ProblemConfig(general_dataset="micro", general_from_step=1312)
+    rl.check_start(recipe, problems, args, plan)
+
+
 def test_the_last_part_alone_has_them_also_where_a_rollout_serves_several_updates(tmp_path):
     config = ProblemConfig(
         general_dataset=general_file(tmp_path / "general.jsonl"), general_last_share=0.5, train_size=40, template="chat"
@@ -147,11 +168,11 @@ def test_groups_are_not_replaced_before_general_prompts_come(tmp_path):
     problems = ProblemConfig(general_dataset="micro", general_last_share=0.25)
     args = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=8, refill_prompts=4)
     with pytest.raises(ValueError, match=r"refill_prompts \(4\) .* general prompts would come before step 6"):
-        rl.check_start(recipe, problems, args)
+        rl.check_start(recipe, problems, args, PLAN)
     args.refill_prompts = 0
-    rl.check_start(recipe, problems, args)
+    rl.check_start(recipe, problems, args, PLAN)
     args.refill_prompts, problems.general_last_share = 4, None
-    rl.check_start(recipe, problems, args)  # they come from the first step on
+    rl.check_start(recipe, problems, args, PLAN)  # they come from the first step on
 
 
 def test_a_source_without_kind_says_what_it_has(tmp_path):

@@ -275,11 +275,17 @@ def test_the_modern_preset_undoes_all_of_the_paper_that_it_must(folder, name):
 
 
 def test_general_prompts_come_in_the_last_400_of_1700_steps():
+    from grpo.config import RolloutPlan
+    from recipes.problem_sets import first_general_rollout
     from rewards.preference import first_step
 
     for folder in FOLDERS:
         _, problems, args = configs(f"{folder}/preference_rl.yaml")
         assert first_step(None, problems.general_last_share, args.max_steps) == 1300
+        plan = RolloutPlan(num_prompts=512, num_minibatches=16, num_iterations=1)
+        assert first_general_rollout(problems, plan, args.max_steps) * 16 == 1296  # 404 steps; from 1312 on, 388
+    _, problems, args = configs("micro/preference_rl.yaml")
+    assert first_general_rollout(problems, args.plan_rollouts(1), args.max_steps) == args.max_steps - 7 == 21
 
 
 @pytest.mark.parametrize("processes", [1, 8, 16, 32])

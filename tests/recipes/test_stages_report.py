@@ -242,7 +242,8 @@ def test_every_number_is_the_mean_over_problems_with_its_bootstrap_interval():
         for name in ("reasoning", "format", "language_consistency", "helpfulness", "harmlessness", "length"):
             values = by_problem(card, name)
             assert row[name] == pytest.approx(plain_mean(values), abs=1e-12)
-            assert row[f"{name}_ci95"] == pytest.approx(bootstrap_ci(values))
+            interval = bootstrap_ci if name == "length" else share_interval  # the bootstrap, unless all are 0 or 1
+            assert row[f"{name}_ci95"] == pytest.approx(interval(values))
         four = ("reasoning", "language_consistency", "helpfulness", "harmlessness")
         assert row["overall"] == pytest.approx(sum(plain_mean(by_problem(card, name)) for name in four) / 4)
         assert row["general_length"] == pytest.approx(plain_mean(plain_mean(r["lengths"]) for r in card["general"]))
@@ -461,6 +462,19 @@ def test_a_few_verdicts_that_all_say_the_same_prove_little():
     assert (low, high) == (pytest.approx(0.7354, abs=1e-4), 1.0)
     assert share_interval(np.zeros(12)) == (0.0, pytest.approx(1 - low))
     assert share_interval(np.array([0.0, 1.0] * 6)) == bootstrap_ci(np.array([0.0, 1.0] * 6))
+
+
+def test_a_stage_that_refuses_everything_is_not_certain_to():
+    """In the table too: requests count as coins, by family the family's own; lengths are no shares."""
+    card = scorecard("R1")
+    for row in card["general"]:
+        row["passed"], row["lengths"] = [True] * len(row["passed"]), [1] * len(row["lengths"])
+    (row,) = table({"measure-r1": card})
+    harmful = [row["family"] for row in card["general"] if row["judged"] == "harmlessness"]
+    assert row["harmlessness_ci95"] == pytest.approx([0.025 ** (1 / len(harmful)), 1.0])
+    for family, interval in row["harmlessness_by_family_ci95"].items():
+        assert interval == pytest.approx([0.025 ** (1 / harmful.count(family)), 1.0])
+    assert row["general_length_ci95"] == [1.0, 1.0]
 
 
 def test_the_next_best_is_the_best_of_the_others():

@@ -3,6 +3,7 @@
 The models are two small layers with random weights, so their scores are arbitrary, and differ.
 """
 
+import contextlib
 import json
 import math
 import shutil
@@ -135,6 +136,23 @@ def test_batches_change_no_score(folders, max_tokens):
     model = RewardModel(folders["helpful"], max_tokens=max_tokens)
     alone = [RewardModel(folders["helpful"]).scores([conversation])[0] for conversation in conversations]
     assert model.scores(conversations) == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_model_is_on_its_device_only_while_it_scores(folders, monkeypatch, fails):
+    model = RewardModel(folders["helpful"], device="cpu:0")  # the same place by another name than the host's
+    seen, move = [], model.model.to
+
+    def forward(*args):
+        seen.append("scores")
+        if fails:
+            raise FloatingPointError
+
+    monkeypatch.setattr(model.model, "to", lambda where: (seen.append(str(where)), move(where)))
+    model.model.register_forward_pre_hook(forward)
+    with pytest.raises(FloatingPointError) if fails else contextlib.nullcontext():
+        model.scores([[*ASK, *reply("word")]])
+    assert seen == ["cpu:0", "scores", "cpu"]
 
 
 def test_a_response_beyond_the_context_keeps_its_end(folders):
