@@ -120,7 +120,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop what was written after the checkpoint that a run resumes from; it will be written again."""
         for name in ("metrics.jsonl", "samples.jsonl"):
-            if (self.path / name).exists():
+            if (self.path / name).is_file():
                 kept = [line for line in self._lines(name) if _step(line) <= step]
                 self._replace(name, "".join(line + "\n" for line in kept))
 
