@@ -32,6 +32,19 @@ def _accelerated(*kinds: str) -> bool:
     return any(available[kind] for kind in kinds or available)
 
 
+def check_length(args: TrainingArguments) -> None:
+    """Raises ValueError for a run of no update, which would end at once and pass for a finished one."""
+    if args.max_steps == 0:
+        raise ValueError(
+            "max_steps is 0, so nothing would be trained; set it to 1 or more, or to -1 to train for num_train_epochs"
+        )
+    if args.max_steps < 0 and not args.num_train_epochs > 0:
+        raise ValueError(
+            f"num_train_epochs must be above 0, got {args.num_train_epochs}: nothing would be trained; R1 uses 1 to 3 "
+            "(or set max_steps)"
+        )
+
+
 WHOLE_NUMBERS = (
     "num_generations", "max_completion_length", "max_sampling_rows", "max_tokens_per_pack", "num_iterations", "top_k",
     "refill_prompts", "ref_model_sync_steps",
@@ -333,6 +346,7 @@ class GRPOConfig(TrainingArguments):
             )
         if self.keep_sampling_mask and self.use_vllm:
             raise ValueError("keep_sampling_mask needs our own sampler: vLLM does not tell which tokens it kept")
+        check_length(self)
         if self.temperature == 0:
             raise ValueError(
                 "temperature 0 samples the same completion G times, so no group can teach; DeepSeek-R1 trains at 1.0"

@@ -49,7 +49,7 @@ from trl import RewardConfig, RewardTrainer
 
 from data.drops import Drops
 from grpo.checkpoints import latest_checkpoint
-from grpo.config import GROUP_TIMEOUT
+from grpo.config import GROUP_TIMEOUT, check_length
 from grpo.cpu import use_cores
 from grpo.statistics import share_interval
 from recipes.launch import batches_each, check_ranks
@@ -151,6 +151,7 @@ class RewardTrainingConfig(RewardConfig):
                 setattr(self, renamed, self.gradient_checkpointing)
             self.gradient_checkpointing = None
         super().__post_init__()
+        check_length(self)
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False
 

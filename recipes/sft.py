@@ -37,7 +37,7 @@ from transformers.utils import is_torch_bf16_gpu_available
 from transformers.utils import logging as transformers_logging
 
 from grpo.checkpoints import latest_checkpoint
-from grpo.config import GROUP_TIMEOUT
+from grpo.config import GROUP_TIMEOUT, check_length
 from grpo.cpu import use_cores
 from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_tokenizer
 from recipes.chains import NothingKeptError
@@ -117,6 +117,7 @@ class SFTConfig(trl.SFTConfig):
         if self.lr_scheduler_type == "cosine_with_min_lr" and self.lr_scheduler_kwargs is None:
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
         super().__post_init__()
+        check_length(self)
 
 
 def main(recipe: SFTRecipe, args: SFTConfig) -> Path:

@@ -705,6 +705,13 @@ def test_settings_that_cannot_work(changed, message):
         RewardModelsConfig(model_name_or_path="x", **changed)
 
 
+@pytest.mark.parametrize("none", [{"max_steps": 0}, {"num_train_epochs": 0}])
+def test_a_run_of_no_step_is_refused(build, capsys, none):
+    with pytest.raises(SystemExit):
+        build(**none)
+    assert "nothing would be trained" in capsys.readouterr().err
+
+
 def test_the_command_writes_a_run_folder_and_resumes(build, tmp_path, capsys):
     recipe, args = build(models="helpful")
     reward_models.main(recipe, args)

@@ -484,6 +484,13 @@ def test_settings_that_cannot_be_are_refused_at_once(run, capsys):
     assert capsys.readouterr().err == "error: k must be 1 or more samples a held-out problem, got 0; R1 uses 4 to 64\n"
 
 
+def test_a_run_of_no_step_is_refused_at_once(run, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(max_steps=0)
+    assert "error: max_steps is 0, so nothing would be trained" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_mistake_is_one_line_for_the_user(run, capsys):
     with pytest.raises(SystemExit) as stopped, reported():
         run(template="r1-zero")

@@ -233,6 +233,23 @@ def test_a_length_beyond_the_context_is_an_error(tiny_model, dataset, tmp_path):
         run(flags(tiny_model, dataset, tmp_path / "run", max_length=600))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_train_epochs": 0}, "num_train_epochs must be above 0, got 0"),
+        ({"num_train_epochs": -1}, "num_train_epochs must be above 0, got -1"),
+        ({"max_steps": 0}, "max_steps is 0, so nothing would be trained"),
+    ],
+)
+def test_a_run_of_no_step_is_refused_before_anything_is_written(
+    tiny_model, dataset, tmp_path, capsys, changed, message
+):
+    with pytest.raises(SystemExit):
+        run(flags(tiny_model, dataset, tmp_path / "run", **changed))
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
