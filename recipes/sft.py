@@ -118,6 +118,8 @@ class SFTConfig(trl.SFTConfig):
             self.lr_scheduler_kwargs = {"min_lr_rate": 0.1}
         super().__post_init__()
         check_length(self)
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False
 
 
 def main(recipe: SFTRecipe, args: SFTConfig) -> Path:

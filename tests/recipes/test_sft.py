@@ -271,6 +271,12 @@ def test_a_run_is_a_folder_as_every_other(finished):
     assert metrics[-1]["learning_rate"] >= 0.1 * peak  # R1's cosine ends at a tenth
 
 
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a machine without a GPU, where no use_cpu is asked for")
+def test_a_run_on_a_cpu_warns_of_no_pinned_memory(tiny_model, dataset, tmp_path, recwarn):
+    run(flags(tiny_model, dataset, tmp_path / "run", max_steps=1, use_cpu=False))
+    assert not [str(one.message) for one in recwarn if "pin_memory" in str(one.message)]
+
+
 def test_the_model_is_plain_and_stops_where_training_ended(finished, tiny_model):
     tokenizer = load_tokenizer(str(finished / "model"))
     assert tokenizer.chat_template == load_tokenizer(tiny_model).chat_template
