@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import json
 import logging
 import re
@@ -11,29 +12,46 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 logger = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def latest_checkpoint(run_dir: str | Path) -> Path | None:
-    """The newest whole checkpoint of a run: one that a kill cut short has no trainer_state.json, or half of
-    one, and is passed over."""
-    found = []
-    for folder in Path(run_dir).glob("checkpoint-*"):
-        step = re.fullmatch(r"checkpoint-(\d+)", folder.name)
-        if step and is_whole(folder):
-            found.append((int(step.group(1)), folder))
-    return max(found)[1] if found else None
+    """The newest whole checkpoint of a run; one that a kill or a crash cut short is passed over, with a warning."""
+    folders = [folder for folder in Path(run_dir).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", folder.name)]
+    for folder in sorted(folders, key=lambda folder: int(folder.name.split("-")[1]), reverse=True):
+        if not (fault := fault_of(folder)):
+            return folder
+        _warn_once(f"{folder} is not whole and is passed over: {fault}")
+    return None
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """A run looks for its newest checkpoint several times."""
+    logger.warning("%s", message)
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end, which is that of trainer_state.json."""
+    """Whether a checkpoint was written to its end."""
+    return not fault_of(checkpoint)
+
+
+def fault_of(checkpoint: Path) -> str:
+    """What is missing or cut short, "" for nothing: trainer_state.json, which is written last, or a .safetensors file,
+    whose header says how long it is. Weights in other files, as FSDP's shards, are not looked at."""
+    path = checkpoint / "trainer_state.json"
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(checkpoint.glob("*.safetensors")):
+            with safe_open(path, framework="np"):  # reads the header alone
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        return f"{path.name} cannot be read ({error})"
+    return ""
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -260,6 +260,23 @@ def test_latest_checkpoint(tmp_path):
     assert latest_checkpoint(str(tmp_path)) == tmp_path / "checkpoint-20"
 
 
+def test_weights_that_are_cut_short_cost_a_checkpoint_and_not_the_run(tmp_path, caplog):
+    straight = trainer_of(tmp_path / "straight")
+    straight.train()
+    trainer_of(tmp_path / "cut", save_strategy="steps", save_steps=2).train()
+    for name in ("checkpoint-6", "checkpoint-4"):
+        weights = tmp_path / "cut" / name / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[: 1000 if name == "checkpoint-6" else -1])
+    resumed = trainer_of(tmp_path / "cut", save_strategy="steps", save_steps=2)
+    resumed.train(resume_from_checkpoint=True)
+    assert_same_run(resumed, straight)
+    assert latest_checkpoint(tmp_path / "cut").name == "checkpoint-6"
+    said = [record.message for record in caplog.records if "passed over" in record.message]
+    assert len(said) == 2
+    for message, name in zip(said, ("checkpoint-6", "checkpoint-4")):
+        assert f"{name} is not whole and is passed over: model.safetensors cannot be read" in message
+
+
 def test_a_rollout_ahead_that_breaks_costs_no_checkpoint(tmp_path):
     """Its error comes up at its own step, and a run that goes on from the checkpoint samples its prompts again."""
     calls = []
