@@ -6,7 +6,7 @@ reasoning is left alone; harmlessness on the whole response. The preference rewa
 
 A reward model is a folder as `python -m recipes reward_models` writes it: a transformers sequence classifier with one
 output, its tokenizer, and reward.json, which says what it reads and how its score becomes a value. Nothing is loaded
-before the first completion that it judges.
+before the first completion that it judges; reward.json and the headers of the weights are read when the reward is made.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ HARMLESS_KINDS = ("instruction", "benign", "harmful")
 that never saw one; reasoning has its rules."""
 
 INFO_FILE = "reward.json"
+SCALES = ("normalised", "probability")
+AGAIN = "train the {} model again (python -m recipes reward_models), or name another folder"
 MAX_TOKENS = 16_384
 """Tokens that a scoring batch holds, padding included."""
 
@@ -89,7 +91,8 @@ class RewardInfo:
 
     @classmethod
     def read(cls, folder: str | Path, part: str) -> RewardInfo:
-        """Of a model's folder. Raises ValueError for a folder that is none, or a model that judges something else."""
+        """Of a model's folder. Raises ValueError for a folder that is none, a file that cannot be used, or a model that
+        judges something else."""
         path = Path(folder).expanduser()
         if not (path / INFO_FILE).is_file():
             what = "has no" if path.is_dir() else "does not exist, so there is no"
@@ -97,17 +100,53 @@ class RewardInfo:
                 f"the {part} model {str(folder)!r} {what} {INFO_FILE}; give the folder {part}/ of a finished "
                 "`python -m recipes reward_models` run"
             )
-        content = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
-        info = cls(**{name: content[name] for name in cls.__dataclass_fields__ if name in content})
-        if info.judges != part or info.reads not in READERS:
+        try:
+            content = json.loads((path / INFO_FILE).read_text(encoding="utf-8"))
+            if not isinstance(content, dict) or not {"judges", "reads"} <= content.keys():
+                raise ValueError(f"expected a mapping that says what it judges and reads, got {content!r:.80}")
+            info = cls(**{name: content[name] for name in cls.__dataclass_fields__ if name in content})
+            info.check_scale()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path / INFO_FILE} cannot be used: {error}; {AGAIN.format(part)}") from error
+        if info.judges != part or info.reads not in list(READERS):
             raise ValueError(
                 f"{path / INFO_FILE} says that the model judges {info.judges!r} and reads {info.reads!r}; the {part} "
                 f"reward needs one that judges {part!r} and reads one of {', '.join(READERS)}"
             )
         return info
 
+    def check_scale(self) -> None:
+        """Raises ValueError for numbers that would turn every score into the same value, or into none."""
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if self.scale not in SCALES:
+            raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
+        if self.scale == "normalised" and self.std <= 0:
+            raise ValueError(f"std must be above 0, got {self.std}")
+
     def write(self, folder: Path, **more: Any) -> None:
         (folder / INFO_FILE).write_text(json.dumps(asdict(self) | more, indent=1), encoding="utf-8")
+
+
+def check_weights(folder: str | Path, part: str) -> None:
+    """Raises ValueError for a model's folder without weights, or with some that are cut short: only the headers of the
+    .safetensors files are read, so a run knows before its first step what it will need in its last ones."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(folder).expanduser()
+    file = path / "model.safetensors.index.json"
+    try:
+        shards = dict(json.loads(file.read_text(encoding="utf-8"))["weight_map"]) if file.is_file() else {}
+        files = sorted({*path.glob("*.safetensors"), *(path / name for name in shards.values())})
+        for file in files:
+            with safe_open(file, framework="np"):
+                pass
+    except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
+        raise ValueError(f"{file} cannot be used: {error}; {AGAIN.format(part)}") from error
+    if not files and not any(path.glob("*.bin")):
+        raise ValueError(f"the {part} model {path} has no weights, such as model.safetensors; {AGAIN.format(part)}")
 
 
 class RewardModel:
@@ -381,7 +420,8 @@ def preference_reward(
         out until then.
     device: None takes the trainer's.
 
-    Raises ValueError for a folder that holds no such model, weights that cannot be averaged, or a bad start.
+    Raises ValueError for a folder that holds no such model or not all of it, weights that cannot be averaged, or a bad
+    start.
     """
     weights = (helpful_weight, harmless_weight)
     if min(weights) < 0 or not math.isfinite(sum(weights)) or sum(weights) == 0:
@@ -402,7 +442,10 @@ def _learned(
 ) -> LearnedReward:
     first_step(from_step, last_share, max_steps=1)  # its checks
     info = RewardInfo.read(model, part)
-    return LearnedReward(part, str(model), info, tuple(kinds), from_step, last_share, max_tokens, device)
+    check_weights(model, part)
+    return LearnedReward(
+        part, str(Path(model).expanduser()), info, tuple(kinds), from_step, last_share, max_tokens, device
+    )
 
 
 def as_turns(prompt: str | Sequence[dict], problem: str | None = None) -> list[dict[str, Any]]:

@@ -288,6 +288,52 @@ def test_models_in_each_others_place_are_refused(folders):
         preference_reward(helpful=folders["harmless"], harmless=folders["helpful"])
 
 
+def broken_info(text):
+    return lambda folder: (folder / "reward.json").write_text(text)
+
+
+def told(**changed):
+    return broken_info(json.dumps({"judges": "helpful", "reads": "final_summary"} | changed))
+
+
+def cut_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def missing_shard(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    names = {f"layer{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_weights, r"helpful/model\.safetensors cannot be used: "),
+        (missing_shard, r"helpful/model-00002-of-00002\.safetensors cannot be used: No such file"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "helpful has no weights, such as model.safetensors"),
+        (broken_info('{"judges": '), r"helpful/reward\.json cannot be used: Expecting value"),
+        (
+            broken_info("{}"),
+            r"reward\.json cannot be used: expected a mapping that says what it judges and reads, got \{\}",
+        ),
+        (broken_info("[]"), r"reward\.json cannot be used: expected a mapping .*, got \[\]"),
+        (told(mean=None), "mean must be a finite number, got None"),
+        (told(mean=math.nan), "mean must be a finite number, got nan"),
+        (told(std="1"), "std must be a finite number, got '1'"),
+        (told(std=0.0), "std must be above 0, got 0.0"),
+        (told(scale="logit"), "scale must be one of normalised, probability, got 'logit'"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_refused_before_the_first_step(folders, tmp_path, damage, message):
+    broken = tmp_path / "helpful"
+    shutil.copytree(folders["helpful"], broken)
+    damage(broken)
+    with pytest.raises(RewardError, match=f"{message}.*; train the helpful model again .*, or name another folder"):
+        load_reward("preference", folders | {"helpful": str(broken)})
+
+
 def test_a_share_needs_a_length(folders):
     reward = load_reward("helpful", {"model": folders["helpful"], "last_share": 0.5})
     with pytest.raises(ValueError, match="set max_steps, or from_step"):
@@ -298,6 +344,7 @@ def test_nothing_heavy_loads_before_the_first_completion(tmp_path):
     for part, reads in (("helpful", "final_summary"), ("harmless", "whole_response")):
         (tmp_path / part).mkdir()
         RewardInfo(part, reads).write(tmp_path / part)
+        (tmp_path / part / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     args = json.dumps({part: str(tmp_path / part) for part in ("helpful", "harmless")})
     code = (
         f"import sys; from rewards import load_reward; reward = load_reward('preference', {args}); "

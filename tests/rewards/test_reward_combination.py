@@ -108,9 +108,10 @@ FACTORY_ARGS = {
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_is_there(name, tmp_path):
     learned = {"helpful": "final_summary", "harmless": "whole_response"}
-    for part, reads in learned.items():  # reward.json is all that is read before the first completion
+    for part, reads in learned.items():  # before the first completion, headers are all that is read of weights
         (tmp_path / part).mkdir()
         RewardInfo(part, reads).write(tmp_path / part)
+        (tmp_path / part / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     models = {part: str(tmp_path / part) for part in learned}
     args = FACTORY_ARGS | {"preference": models} | {part: {"model": folder} for part, folder in models.items()}
     reward = load_reward(name, args.get(name))
