@@ -394,7 +394,8 @@ def _read_binarized(row: Mapping[str, Any], asked: _Asked) -> list[tuple[str, Ca
     """What the pairs differ in stands in the set, if it is ours. Scores are of helpfulness, and a row that leaves its
     differs_in empty says nothing else; of a set without either the caller knows it."""
     ours = row.get("differs_in") in DIFFERENCES
-    better, worse = _score(row.get("score_chosen")), _score(row.get("score_rejected"))
+    scores = [row.get("score_chosen"), row.get("score_rejected")]
+    better, worse = map(_score, scores)
     untold = better is None and worse is None and "differs_in" not in row
     difference = str(row["differs_in"]) if ours else (asked.differs_in if untold else None) or "helpfulness"
     family = str(row["family"]) if ours and row.get("family") else "chosen and rejected"
@@ -405,6 +406,8 @@ def _read_binarized(row: Mapping[str, Any], asked: _Asked) -> list[tuple[str, Ca
             raise _Skip("with an empty answer")
         if chosen[:-1] != rejected[:-1]:
             raise _Skip("whose answers have different prompts")
+        if any(_score(given) is None for given in scores if given not in (None, "")):
+            raise _Skip("whose scores are no finite numbers")
         why = str(row.get("kept_because") or "chosen in its set")
         if better is not None and worse is not None:
             if better < worse:

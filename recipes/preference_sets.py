@@ -68,8 +68,8 @@ def read_pairs(
     """The pairs that differ in `differs_in`, reduced to what the reward reads. Rows that do not say differ in
     helpfulness. source, seed: of rows that do not say their own.
 
-    Pairs whose reduced sides are equal, or one of them empty, are dropped and counted. Raises ValueError when the
-    columns are missing, when none differs in what is asked, or when nothing is left.
+    Pairs that cannot be read, whose reduced sides are equal, or of which one is empty, are dropped and counted. Raises
+    ValueError when the columns are missing, when none differs in what is asked, or when nothing is left.
     """
     reduce, drops, pairs = READERS[reads], Drops(), []
     for row in rows:
@@ -77,6 +77,9 @@ def read_pairs(
         if (row.get("differs_in") or "helpfulness") != differs_in:
             continue
         drops.seen += 1
+        if why := unreadable(row, ("prompt", "chosen", "rejected")):
+            drops.drop(why, row)
+            continue
         turns = as_turns(row["prompt"])
         chosen, rejected = (reduce(message_text(row[side])) for side in ("chosen", "rejected"))
         if chosen == rejected:
@@ -98,10 +101,9 @@ def nothing_left(label: str, differs_in: str, reads: str, drops: Drops) -> str:
             f"{label} has no pair that differs in {differs_in}; a column differs_in says what a pair differs in, and "
             "one without it differs in helpfulness"
         )
-    return (
-        f"no pair of {label} can teach anything: of {drops.seen}, {drops}. Compared is the {reads.replace('_', ' ')}; "
-        "is `rejected` a copy of `chosen`?"
-    )
+    copied = "; is `rejected` a copy of `chosen`?" if drops.counts["equal sides"] else ""
+    compared = f"Compared is the {reads.replace('_', ' ')}{copied}"
+    return f"no pair of {label} can teach anything: of {drops.seen}, {drops}. {compared}"
 
 
 def read_labels(
@@ -117,6 +119,9 @@ def read_labels(
     for row in rows:
         require(row, ("prompt", "response", "safe"), label)
         drops.seen += 1
+        if why := unreadable(row, ("prompt", "response")):
+            drops.drop(why, row)
+            continue
         turns, response = as_turns(row["prompt"]), reduce(message_text(row["response"]))
         if not response:
             drops.drop("empty response", row)
@@ -135,20 +140,34 @@ def read_labels(
             drops.drop("both labels", row)
     labels = [one for key, one, _ in found if len(verdicts[key]) == 1]
     if len({one.safe for one in labels}) < 2:
+        kind = f", and they are all {'safe' if labels[0].safe else 'unsafe'}" if labels else ""
+        dropped = f"; dropped: {drops}" if drops.counts else ""
         raise ValueError(
             f"{label} needs responses that are safe and responses that are not; it has {len(labels)} usable of "
-            f"{drops.seen}, and they are all {'safe' if labels and labels[0].safe else 'unsafe'}"
+            f"{drops.seen}{kind}{dropped}"
         )
     return labels, drops
 
 
 def require(row: dict[str, Any], columns: Sequence[str], label: str) -> None:
     """Raises ValueError for a row without these columns."""
-    if missing := [column for column in columns if row.get(column) is None]:
+    if missing := [column for column in columns if column not in row]:
         raise ValueError(
             f"{label} has a row without {' and '.join(map(repr, missing))}, only {', '.join(row)}; expected "
             f"{', '.join(columns)} in every row: rename its columns, or load it through data.preferences"
         )
+
+
+def unreadable(row: dict[str, Any], columns: Sequence[str]) -> str:
+    """Which of these columns, a prompt or answers, cannot be read and why, as a filter's name; "" for none."""
+    for column in columns:
+        if row[column] is None:
+            return f"{column} is null"
+        try:
+            as_turns(row[column]) if column == "prompt" else message_text(row[column])
+        except TypeError:
+            return f"{column} is neither a text nor a conversation"
+    return ""
 
 
 def about(row: dict[str, Any]) -> dict[str, str]:
@@ -159,6 +178,9 @@ def origin(row: dict[str, Any], source: str, seed: int | None, why: str) -> Orig
     own = row.get("seed")
     identity = "" if row.get("id") is None else str(row["id"])
     return Origin(source=source, id=identity, seed=own if isinstance(own, int) else seed, kept_because=why)
+
+
+LIKE_HELD_OUT = "family or prompt is held out"
 
 
 def split_off(
@@ -177,7 +199,7 @@ def split_off(
     train = [row for row in known[size - len(strange) :] if prompt_text(rows[row]) not in prompts]
     if drops is not None:
         for row in sorted(set(order) - {*train, *held}):
-            drops.drop("family or prompt is held out", prompt_text(rows[row]))
+            drops.drop(LIKE_HELD_OUT, prompt_text(rows[row]))
     return [rows[row] for row in train], [rows[row] for row in held]
 
 

@@ -19,6 +19,7 @@ import recipes  # noqa: F401  # before torch: its settings for shared cores
 # isort: split
 import copy
 import json
+import logging
 import math
 import random
 import shutil
@@ -48,6 +49,7 @@ from transformers.utils import logging as transformers_logging
 from trl import RewardConfig, RewardTrainer
 
 from data.drops import Drops
+from data.general import FAMILIES_OF
 from grpo.checkpoints import latest_checkpoint
 from grpo.config import GROUP_TIMEOUT, check_length
 from grpo.cpu import use_cores
@@ -55,6 +57,7 @@ from grpo.statistics import share_interval
 from recipes.launch import batches_each, check_ranks
 from recipes.parser import config_paths, parse, reported
 from recipes.preference_sets import (
+    LIKE_HELD_OUT,
     MADE,
     Label,
     Pair,
@@ -73,7 +76,11 @@ from recipes.row_order import like_lengths
 from recipes.run_folder import RunFolder, RunRecorder
 from rewards.preference import RewardInfo, RewardModel, encode_conversation, pad_token_id
 
+logger = logging.getLogger(__name__)
+
 READS = {"helpful": "final_summary", "harmless": "whole_response"}
+SOURCES = {"helpful": "preferences", "harmless": "safety"}
+"""Model -> the setting that says where its data is."""
 DIFFERS_IN = {"helpful": "helpfulness", "harmless": "harmlessness"}
 
 
@@ -186,9 +193,16 @@ def train_reward_models(folder: Path, recipe: RewardModelsConfig, args: RewardTr
     """
     folder.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {}
+    read = {
+        part: read_rows(part, recipe, is_pairwise(part, recipe))
+        for part in recipe.models
+        if not (folder / part / "metrics.json").is_file()
+    }
+    if len(read) == len(recipe.models) and args.process_index == 0:
+        check_families(recipe, {row.family for rows, *_ in read.values() for row in rows})
     for part in recipe.models:
-        if not (folder / part / "metrics.json").is_file():
-            train_one(folder, part, recipe, args)
+        if part in read:
+            train_one(folder, part, *read.pop(part), recipe, args)
         if args.process_index == 0:
             metrics[part] = json.loads((folder / part / "metrics.json").read_text(encoding="utf-8"))
     if args.process_index == 0:
@@ -196,10 +210,12 @@ def train_reward_models(folder: Path, recipe: RewardModelsConfig, args: RewardTr
     return metrics
 
 
-def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardTrainingConfig) -> None:
-    """One model, from its data to its finished folder."""
-    pairwise = part == "helpful" or recipe.harmless_from == "pairs"
-    rows, drops, reading = read_rows(part, recipe, pairwise)
+def train_one(
+    folder: Path, part: str, rows: Sequence[Any], drops: Drops, reading: list[dict], recipe: RewardModelsConfig,
+    args: RewardTrainingConfig,
+) -> None:  # fmt: skip
+    """One model, from its data, as read_rows gives it, to its finished folder."""
+    pairwise = is_pairwise(part, recipe)
     source = recipe.preferences if part == "helpful" else recipe.safety
     rows = without_measured_on(rows, source, recipe.decontaminate_against, drops)
     train: Sequence[Any]
@@ -207,7 +223,7 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     if pairwise and recipe.balance_lengths and train:
         train = balanced(train, drops, args.seed)
     train = cut(train, recipe.train_size, drops)
-    check_sizes(part, train, held_out, recipe)
+    check_sizes(part, train, held_out, recipe, drops)
     if part == "helpful":
         train = with_made(train, recipe.made_share, args.seed, drops)
     set_seed(args.seed)  # the new head is drawn
@@ -238,9 +254,14 @@ def train_one(folder: Path, part: str, recipe: RewardModelsConfig, args: RewardT
     trainer.accelerator.wait_for_everyone()
 
 
+def is_pairwise(part: str, recipe: RewardModelsConfig) -> bool:
+    """Whether a model learns from pairs, and not from labels."""
+    return part == "helpful" or recipe.harmless_from == "pairs"
+
+
 def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Sequence[Any], Drops, list[dict]]:
     """The usable rows of one model's source, what was dropped of it, and what its reader had dropped before."""
-    setting = "preferences" if part == "helpful" else "safety"
+    setting = SOURCES[part]
     source, split = getattr(recipe, setting), getattr(recipe, f"{setting}_split")
     seed = recipe.problem_seed if source == "micro" else None  # of rows that this run draws
     reads, label = READS[part], f"{setting} {source}"
@@ -251,6 +272,18 @@ def read_rows(part: str, recipe: RewardModelsConfig, pairwise: bool) -> tuple[Se
         return *read_pairs(raw, reads, differs_in, label, source, seed), reading
     raw, reading = open_labels(*drawn)
     return *read_labels(raw, reads, label, source, seed), reading
+
+
+def check_families(recipe: RewardModelsConfig, there: set[str]) -> None:
+    """Warn of a held-out family that no model's data has: nothing of it can be held out. Those of the micro world are
+    known where one of the sources is: each belongs to one model's data."""
+    micro = "micro" in {getattr(recipe, SOURCES[part]) for part in recipe.models}
+    known = there.union(*FAMILIES_OF.values()) if micro else there
+    if unknown := [family for family in recipe.held_out_families if family not in known]:
+        logger.warning(
+            "held_out_families names %s, which no row is of, so nothing is held out for it; the families there are %s",
+            ", ".join(unknown), ", ".join(sorted(there)[:30]),
+        )  # fmt: skip
 
 
 def cut(rows: Sequence[Any], size: int | None, drops: Drops) -> Sequence[Any]:
@@ -299,12 +332,21 @@ def filters_of(drops: Drops, reading: Sequence[dict[str, Any]]) -> dict[str, Any
     return report | {"filters": [*reading, *report["filters"]], "seen": before + report["seen"]}
 
 
-def check_sizes(part: str, train: Sequence[Any], held_out: Sequence[Any], recipe: RewardModelsConfig) -> None:
+def check_sizes(
+    part: str, train: Sequence[Any], held_out: Sequence[Any], recipe: RewardModelsConfig, drops: Drops
+) -> None:
     """Raises ValueError where nothing is left to train on or to measure with."""
     if not train:
+        advice = "hold out fewer"
+        if others := drops.counts[LIKE_HELD_OUT]:
+            prompts = len({prompt_text(row) for row in held_out})
+            advice = (
+                f"the {others} others are of these families or have one of their {prompts} prompt(s): hold out fewer "
+                "families, or take data with more prompts"
+            )
         raise ValueError(
             f"the {part} model has nothing to train on: {len(held_out)} rows are held out (held_out_size "
-            f"{recipe.held_out_size}, held_out_families {recipe.held_out_families}); hold out fewer"
+            f"{recipe.held_out_size}, held_out_families {recipe.held_out_families}); {advice}"
         )
     if len(held_out) < 2 or (isinstance(held_out[0], Label) and len({row.safe for row in held_out}) < 2):
         raise ValueError(

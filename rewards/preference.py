@@ -449,14 +449,18 @@ def _learned(
 
 
 def as_turns(prompt: str | Sequence[dict], problem: str | None = None) -> list[dict[str, Any]]:
-    """A prompt as a conversation; of one that a plain-text template rendered, the question in it.
+    """A prompt as a conversation; of one that a plain-text template rendered, the question in it. Raises TypeError for
+    anything else.
 
     >>> as_turns("User: Who are you?\\nReason in <think> </think>, then answer in <answer> </answer>.\\nAssistant:")
     [{'role': 'user', 'content': 'Who are you?'}]
     """
-    if not isinstance(prompt, str):
-        return list(prompt)
-    return [{"role": "user", "content": problem or question_of(prompt)}]
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": problem or question_of(prompt)}]
+    message_text(prompt)  # its check
+    if strange := [turn for turn in prompt if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str)]:
+        raise TypeError(f"a turn of a conversation is {{'role': …, 'content': …}}, got {strange[0]!r:.80}")
+    return list(prompt)
 
 
 def assistant_turn(text: str) -> dict[str, str]:

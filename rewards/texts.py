@@ -18,16 +18,17 @@ def message_text(messages: str | Sequence[dict]) -> str:
     """
     if isinstance(messages, str):
         return messages
-    if not isinstance(messages, Sequence) or not messages or not isinstance(messages[-1], dict):
-        kind = type(messages).__name__
-        raise TypeError(
-            "a prompt or completion is a str or a list of messages {'role': …, 'content': …}, "
-            f"got {kind}: {messages!r:.80}"
-        )
-    content = messages[-1].get("content")
-    if isinstance(content, list):
-        return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return content or ""
+    if isinstance(messages, Sequence) and messages and isinstance(messages[-1], dict):
+        content = messages[-1].get("content")
+        if isinstance(content, list):
+            return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        if content is None or isinstance(content, str):
+            return content or ""
+    kind = type(messages).__name__
+    raise TypeError(
+        "a prompt or completion is a str or a list of messages {'role': …, 'content': …}, "
+        f"got {kind}: {messages!r:.80}"
+    )
 
 
 def with_prefill(prompt: str | Sequence[dict], completion: str | Sequence[dict]) -> str:

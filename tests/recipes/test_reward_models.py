@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import json
+import math
 import random
 import shutil
 from pathlib import Path
@@ -270,11 +271,35 @@ def test_a_file_of_equal_pairs_is_an_error(build, tmp_path):
     [
         ([{"prompt": ask("Hi"), "chosen": turn("a")}], "has a row without 'rejected', only prompt, chosen"),
         (make_pairs(3, differs_in="harmlessness"), "has no pair that differs in helpfulness"),
+        (make_pairs(3, rejected=None), r"of 3, 3 rejected is null \(such as: .*Compared is the final summary$"),
+        (make_pairs(3, chosen=turn(" ")), r"of 3, 3 chosen side is empty .* Compared is the final summary$"),
+        *(
+            (make_pairs(3, **{column: value}), f"pairs can teach .* 3 {column} is neither a text nor a conversation")
+            for column in ("prompt", "chosen", "rejected")
+            for value in (7, {"role": "user"}, [], ["a"], [{"role": "user", "content": 7}])
+        ),
+        (make_pairs(3, prompt=[{"content": "Hi"}]), "3 prompt is neither a text nor a conversation"),
     ],
 )
 def test_pairs_that_cannot_be_read(rows, message):
     with pytest.raises(ValueError, match=message):
         read_pairs(rows, "final_summary", "helpfulness", "pairs")
+
+
+def test_one_row_that_cannot_be_read_is_dropped_counted_and_shown():
+    rows = make_pairs(10)
+    rows[3]["rejected"], rows[5]["prompt"] = None, 5
+    pairs, drops = read_pairs(rows, "final_summary", "helpfulness", "pairs")
+    assert (len(pairs), drops.seen) == (8, 10)
+    assert drops.counts == {"rejected is null": 1, "prompt is neither a text nor a conversation": 1}
+    assert " 3?" in drops.examples["rejected is null"][0]
+    rows = make_labels(10)
+    rows[3]["response"], rows[5]["prompt"], rows[7]["safe"] = ["a"], None, None
+    labels, drops = read_labels(rows, "whole_response", "labels")
+    assert (len(labels), drops.seen) == (7, 10)
+    assert drops.counts == {
+        "response is neither a text nor a conversation": 1, "prompt is null": 1, "safe is neither true nor false": 1
+    }  # fmt: skip
 
 
 def test_labels_that_contradict_each_other_are_dropped():
@@ -293,6 +318,18 @@ def test_labels_of_one_kind_are_an_error():
         read_labels([row | {"safe": False} for row in make_labels(3)], "whole_response", "labels")
 
 
+@pytest.mark.parametrize(
+    ("safe", "why"), [("maybe", "4 safe is neither true nor false"), (0.5, "4 safe is neither true nor false")]
+)
+def test_labels_without_a_usable_one_say_what_was_dropped(safe, why):
+    rows = [row | {"safe": safe} for row in make_labels(4)]
+    with pytest.raises(ValueError, match=rf"it has 0 usable of 4; dropped: {why} \(such as"):
+        read_labels(rows, "whole_response", "labels")
+    both = [row | {"safe": side} for row in make_labels(4) for side in (True, False)]
+    with pytest.raises(ValueError, match="it has 0 usable of 8; dropped: 8 both labels"):
+        read_labels(both, "whole_response", "labels")
+
+
 def test_nothing_held_out_is_trained_on():
     pairs, _ = read_pairs(make_pairs() * 2, "final_summary", "helpfulness", "pairs")  # every prompt twice
     train, held = split_off(pairs, 30, ["trees"], seed=1)
@@ -306,6 +343,24 @@ def test_nothing_held_out_is_trained_on():
 def test_too_much_held_out_is_an_error(build, tmp_path):
     with pytest.raises(ValueError, match=r"the helpful model has nothing to train on: .* rows are held out"):
         train_reward_models(tmp_path / "run", *build(held_out_size=300))
+
+
+def test_one_prompt_for_all_rows_is_said(build, tmp_path):
+    path = write(tmp_path / "one.jsonl", make_pairs(40, prompt=ask("Well?")))
+    message = r"24 rows are held out .*; the 16 others are of these families or have one of their 1 prompt\(s\)"
+    with pytest.raises(ValueError, match=message):
+        train_reward_models(tmp_path / "run", *build(preferences=path, models="helpful"))
+
+
+def test_a_held_out_family_that_is_not_there_is_said(build, tmp_path, caplog):
+    recipe, args = build(held_out_families=["trees", "roses"], held_out_size=300)
+    with pytest.raises(ValueError, match="nothing to train on"):
+        train_reward_models(tmp_path / "run", recipe, args)
+    assert "names roses, which no row is of" in caplog.text
+    assert "the families there are birds, fish, trees" in caplog.text
+    caplog.clear()
+    reward_models.check_families(RewardModelsConfig(model_name_or_path="x", held_out_families=["polite"]), {"fruit"})
+    assert not caplog.records  # of the micro world's other model
 
 
 def test_micro_rows_are_of_families_that_may_be_trained_on():
@@ -356,6 +411,27 @@ def test_scores_that_say_the_opposite_are_dropped_without_a_gap_too(tmp_path):
     raw, reading = open_pairs(str(path), "train", 0, 0, "helpfulness")
     assert len(raw) == 2
     assert sum(found["dropped"] for found in reading) == 3
+
+
+def test_scores_that_are_no_numbers_are_dropped(tmp_path):
+    scores = [(math.nan, 1.0), (2.0, math.inf), (3.0, 1.0), (None, None)]
+    for n, given in enumerate((scores, [("high", "low"), ("3", "1"), ("", "")])):
+        path = tmp_path / f"{n}.jsonl"
+        rows = [
+            {
+                "prompt": f"Well {n}?",
+                "chosen": f"good {n}",
+                "rejected": f"bad {n}",
+                "score_chosen": a,
+                "score_rejected": b,
+            }
+            for n, (a, b) in enumerate(given)
+        ]
+        raw, reading = open_pairs(write(path, rows), "train", 0, 0, "helpfulness")
+        assert [row["kept_because"] for row in raw] == ["scores 3 > 1", "chosen in its set"]
+        assert [(found["name"], found["dropped"]) for found in reading] == [
+            ("whose scores are no finite numbers", len(given) - 2)
+        ]
 
 
 def test_what_is_balanced_away_is_drawn_from_all(tmp_path):
