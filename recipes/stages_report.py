@@ -46,7 +46,19 @@ from recipes.page_parts import (
 )
 from recipes.stage import StageContext, StageResult, checks, declare
 from recipes.stages_picture import LEFT, MIDDLE, RIGHT, Node, picture
-from recipes.stages_table import AIMS, DISTILLATION, OVERALL, PAPER, Card, Claim, claims, read_card, table
+from recipes.stages_table import (
+    AIMS,
+    DISTILLATION,
+    OVERALL,
+    PAPER,
+    PER_SAMPLE,
+    ROW_FIELDS,
+    Card,
+    Claim,
+    claims,
+    read_card,
+    table,
+)
 
 TABLE, PAGE, CARD, SUMMARY = "stages.json", "report.html", "scorecard.json", "pipeline.json"
 
@@ -86,8 +98,8 @@ COLUMNS = (  # of the headline table: number, heading, what it is, whether the h
     ("helpfulness", "helpful", "by rule", True),
     ("harmlessness", "harmless", "by rule", True),
     ("overall", "overall", "mean of four", True),
-    ("helpfulness_win_rate", "helpful", "wins against base", True),
-    ("harmlessness_win_rate", "harmless", "wins against base", True),
+    ("helpfulness_win_rate", "helpful", "wins against {first}", True),
+    ("harmlessness_win_rate", "harmless", "wins against {first}", True),
     ("length", "length", "tokens", False),
 )
 SHAPES = (  # figures of the same numbers over the stages
@@ -220,8 +232,11 @@ def is_name(value: Any) -> bool:
 
 def read_part(folder: Path, entry: dict, notes: list[str]) -> Part:
     name = entry["name"]
-    manifest = parsed(f"{name}/{MANIFEST}", file_text(folder / MANIFEST), json.loads, notes)
+    text = file_text(folder / MANIFEST)
+    manifest = parsed(f"{name}/{MANIFEST}", text, json.loads, notes)
     status = str(manifest.get("status") or entry.get("status") or "waiting")
+    if text is None and status == "finished":
+        notes.append(f"{name}/{MANIFEST} is missing, though the stage finished")
     if status == "failed":
         notes.append(f"stage {name} failed: {str(manifest.get('error') or entry.get('error'))[:500]}")
     part = Part(
@@ -241,10 +256,47 @@ def read_part(folder: Path, entry: dict, notes: list[str]) -> Part:
             part.trainings.append(Training(label, metrics, str(state.get("alarm") or "")))
     if (folder / CARD).is_file():
         try:
-            part.card = read_card(folder / CARD)
+            part.card = checked_card(folder / CARD)
         except (OSError, ValueError) as error:
-            notes.append(str(error))
+            notes.append(f"stage {name} is not in the table: {error}")
+    elif status == "finished" and is_measure(part):
+        notes.append(f"stage {name} is not in the table: {name}/{CARD} is missing; measure it again")
     return part
+
+
+def checked_card(path: Path) -> Card:
+    """read_card's, once every number can be what it is said to be. Raises OSError and ValueError."""
+    card = read_card(path)
+    for part, fields in ROW_FIELDS.items():
+        for row in card.get(part) or []:
+            for name in sorted(set(fields) & set(PER_SAMPLE)):
+                most = sys.maxsize if name == "lengths" else 1  # a comparison that NaN fails, too
+                if not all(value is None or 0 <= value <= most for value in row[name]):
+                    raise ValueError(
+                        f"{path} is no scorecard: in {part!r} {row['id']!r} has the {name} {row[name]!r:.60}, and "
+                        f"{'lengths are 0 or more' if name == 'lengths' else 'shares lie between 0 and 1'}; measure it "
+                        "again"
+                    )
+    return card
+
+
+def table_doubts(measured: Sequence[str], cards: Mapping[str, Card]) -> list[str]:
+    """What a reader of the table has to know of it: the first of the measured stages has no row, two have one label."""
+    notes = []
+    if cards and measured[0] not in cards:
+        notes.append(
+            f"stage {measured[0]}, the first that is measured, is not in the table: wins and gains are against "
+            f"{next(iter(cards))}"
+        )
+    by_label: dict[str, list[str]] = {}
+    for name, card in cards.items():
+        by_label.setdefault(card["label"].lower(), []).append(name)
+    for label, names in by_label.items():
+        if len(names) > 1:
+            notes.append(
+                f"stages {' and '.join(names)} are all labelled {label!r}; the paper's shape takes {names[-1]} for it"
+            )
+    return notes
 
 
 def eval_name(key: str) -> str:
@@ -290,7 +342,10 @@ def highest(values: Sequence[float | None]) -> float | None:
 
 
 def headline_table(rows: Sequence[dict]) -> str:
-    head = "".join(f"<th>{title}<small>{about}</small></th>" for _, title, about, _ in COLUMNS)
+    first = escape(rows[0]["stage"])
+    head = "".join(
+        f"<th>{title}<small>{about.replace('{first}', first)}</small></th>" for _, title, about, _ in COLUMNS
+    )
     best = {name: highest([row[name] for row in rows]) for name, *_, marked in COLUMNS if marked}
     body = ""
     for row in rows:
@@ -745,6 +800,7 @@ def write_report(folder: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"{folder} is no pipeline: it holds neither {SUMMARY} nor a stage's {MANIFEST}; pass a folder like runs/r1"
         )
+    whole.notes += table_doubts([part.name for part in whole.parts if is_measure(part)], whole.cards)
     rows = table(whole.cards)
     write_page(folder / PAGE, page(whole, rows))
     write_json(folder / TABLE, rows)
@@ -758,12 +814,13 @@ def stage(context: StageContext) -> StageResult:
     Another table among the inputs says that this one is written after it."""
     context.parse()
     measured = {role: found.name for role, found in context.inputs.items() if TABLE not in found.outputs}
-    cards = {name: read_card(context.input(role, CARD)) for role, name in measured.items()}
+    cards = {name: checked_card(context.input(role, CARD)) for role, name in measured.items()}
     rows = table(cards)
     if not context.is_main_process:
         return StageResult()
     whole = read_pipeline(context.folder.parent)
     whole.cards = cards
+    whole.notes += table_doubts(list(measured.values()), cards)
     text = page(whole, rows, own=context.name)
     for folder in (context.folder, context.folder.parent):
         write_page(folder / PAGE, text)

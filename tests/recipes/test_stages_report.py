@@ -756,6 +756,50 @@ def test_one_scorecard_that_cannot_be_read_is_a_note(small):
     assert "points lack a measurement" in page.text
 
 
+def test_a_scorecard_that_is_gone_is_a_note_and_so_is_the_base_without_one(small):
+    (small / "measure-dev2/scorecard.json").unlink()
+    page = written(small)
+    assert "stage measure-dev2 is not in the table: measure-dev2/scorecard.json is missing" in page.text
+    assert "wins against base" in page.text
+    assert "wins and gains" not in page.text
+    (small / "measure-base/scorecard.json").unlink()
+    (small / "measure-base/manifest.json").unlink()
+    page = written(small)
+    assert "measure-base/manifest.json is missing, though the stage finished" in page.text
+    assert "stage measure-base is not in the table: measure-base/scorecard.json is missing" in page.text
+    assert "the first that is measured, is not in the table: wins and gains are against measure-r1-zero" in page.text
+    assert "wins against R1-Zero" in page.text
+    assert "wins against base" not in page.text
+
+
+def test_two_stages_of_one_label_are_a_note(small):
+    card = json.loads((small / "measure-dev1/scorecard.json").read_text())
+    write_json(small / "measure-dev1/scorecard.json", card | {"label": "Base"})
+    assert "stages measure-base and measure-dev1 are all labelled 'base'" in written(small).text
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "says"),
+    [
+        ("reasoning", "correct", 5, "shares lie between 0 and 1"),
+        ("reasoning", "consistent", math.nan, "shares lie between 0 and 1"),
+        ("reasoning", "lengths", math.nan, "lengths are 0 or more"),
+        ("general", "passed", -1, "shares lie between 0 and 1"),
+        ("general", "lengths", math.inf, "lengths are 0 or more"),
+    ],
+)
+def test_numbers_that_cannot_be_are_a_note_that_names_the_stage(small, part, field, value, says):
+    path = small / "measure-dev1/scorecard.json"
+    card = json.loads(path.read_text())
+    card[part][1][field] = [value] * 4
+    write_json(path, card)
+    page = written(small)
+    assert f"stage measure-dev1 is not in the table: {path} is no scorecard: in '{part}'" in page.text
+    assert f"has the {field} [" in page.text
+    assert says in page.text
+    assert "Dev1" not in [row["stage"] for row in json.loads((small / "stages.json").read_text())]
+
+
 def test_without_pipeline_json_the_manifests_tell_the_graph(small):
     before = written(small).html.split('<svg class="picture"')[1].split("</svg>")[0]
     (small / "pipeline.json").unlink()
