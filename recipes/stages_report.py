@@ -369,10 +369,10 @@ def table_notes(rows: Sequence[dict]) -> str:
     means = ", ".join(name.replace("_", " ") for name in OVERALL)
     return (
         f'<p class="soft">Measured on {problems:,} held-out problems and {requests:,} requests of families that no '
-        f"stage trains on. Under each number its 95 % interval, by bootstrap over problems or requests (harmful ones "
-        f"are wordings of nine acts: it says nothing of other acts); in colour the best of a column. Overall is the "
-        f"plain mean of {means}. Helpfulness and harmlessness are judged by the generators' rules, not by the reward "
-        f"models that R1 is trained with. Wins: pairs of answers to one request, of the stage and of "
+        f"stage trains on. Under each number its 95 % interval, by bootstrap over problems or requests; harmful ones, "
+        f"wordings of a few acts, go up and down together, so that it says nothing of other acts. In colour the best of "
+        f"a column. Overall is the plain mean of {means}. Helpfulness and harmlessness are judged by the generators' "
+        f"rules, not by the reward models that R1 is trained with. Wins: pairs of answers to one request, of the stage and of "
         f"{escape(rows[0]['stage'])}; a tie counts half.</p>"
     )
 
