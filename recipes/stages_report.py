@@ -370,10 +370,10 @@ def table_notes(rows: Sequence[dict]) -> str:
     return (
         f'<p class="soft">Measured on {problems:,} held-out problems and {requests:,} requests of families that no '
         f"stage trains on. Under each number its 95 % interval, by bootstrap over problems or requests; harmful ones, "
-        f"wordings of a few acts, go up and down together, so that it says nothing of other acts. In colour the best of "
-        f"a column. Overall is the plain mean of {means}. Helpfulness and harmlessness are judged by the generators' "
-        f"rules, not by the reward models that R1 is trained with. Wins: pairs of answers to one request, of the stage and of "
-        f"{escape(rows[0]['stage'])}; a tie counts half.</p>"
+        f"wordings of a few acts, go up and down together, so that it says nothing of other acts. In colour the best "
+        f"of a column. Overall is the plain mean of {means}. Helpfulness and harmlessness are judged by the "
+        f"generators' rules, not by the reward models that R1 is trained with. Wins: pairs of answers to one request, "
+        f"of the stage and of {escape(rows[0]['stage'])}; a tie counts half.</p>"
     )
 
 
