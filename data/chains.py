@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.drops import Drops, log_drops
 from data.problems import content_hash
-from data.sources import open_source
+from data.sources import open_source, rows_of
 from data.values import guess_language, last_boxed, read_gold, read_language, read_name, read_problem
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def read_chains(
     rows, label = open_source(source, split=split, name=name)
     read = _reader(rows.column_names, label)
     drops, kept = Drops(), dict[str, Chain]()
-    for position, row in enumerate(_iterate(rows)):
+    for position, row in enumerate(rows_of(rows)):
         found = 0
         for problem, text in read(row):
             drops.seen += 1
@@ -209,12 +209,6 @@ def _reader(names: list[str], label: str) -> _Read:
         f"(conversations), or a problem ({', '.join(PROBLEM_COLUMNS)}) beside its reasoning "
         f"({', '.join(REASONING_COLUMNS)}). Rename the columns (Dataset.rename_columns) to one of these"
     )
-
-
-def _iterate(rows: Dataset) -> Iterator[dict[str, Any]]:
-    for batch in rows.with_format(None).iter(batch_size=1000):
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
 
 
 def _read_generations(row: Mapping[str, Any]) -> Iterator[tuple[str | None, _Response]]:

@@ -11,14 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.drops import Drops, log_drops
 from data.general import KINDS, RESPONSE, make_dataset
 from data.problems import content_hash
-from data.sources import open_source
+from data.sources import open_source, rows_of
 from data.values import guess_language, read_language
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def load_requests(
     rows, label = open_source(source, split=split, name=name)
     column = _column(rows.column_names, (*REQUEST_COLUMNS, *TURN_COLUMNS), label, "requests")
     drops, kept = Drops(), dict[str, dict[str, str]]()
-    for row in _iterate(rows):
+    for row in rows_of(rows):
         if len(kept) == limit:
             break
         drops.seen += 1
@@ -105,7 +105,7 @@ def load_answers(
     rows = _where(rows, where or {}, label).shuffle(seed=seed)
     read = _conversation_reader(rows.column_names, label)
     drops, kept = Drops(), dict[str, dict[str, Any]]()
-    for row in _iterate(rows):
+    for row in rows_of(rows):
         if len(kept) == limit:
             break
         drops.seen += 1
@@ -195,12 +195,6 @@ def _where(rows: Dataset, where: Mapping[str, Sequence[str]], label: str) -> Dat
 
 def _family(row: Mapping[str, Any]) -> str:
     return str(row.get("source") or "")
-
-
-def _iterate(rows: Dataset) -> Iterator[dict[str, Any]]:
-    for batch in rows.with_format(None).iter(batch_size=1000):
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
 
 
 def _checked(label: str, drops: Drops, kept: int, what: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.drops import collect_drops
 from data.problems import LANGUAGES, Problem, content_hash
-from data.sources import open_source
+from data.sources import open_source, rows_of
 from data.values import (
     guess_language,
     read_difficulty,
@@ -335,11 +335,9 @@ class _RowReader:
 
 
 def _iterate(rows: Dataset, paths: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows with only the columns that `paths` start in, read in batches."""
-    names = sorted({path if path in rows.column_names else path.split(".")[0] for path in paths})
-    for batch in rows.select_columns(names).with_format(None).iter(batch_size=1000):
-        for values in zip(*(batch[name] for name in names)):
-            yield dict(zip(names, values))
+    """Rows with only the columns that `paths` start in."""
+    names = {path if path in rows.column_names else path.split(".")[0] for path in paths}
+    return rows_of(rows.select_columns(sorted(names)))
 
 
 def _value_at(row: Mapping[str, Any], path: str) -> Any:

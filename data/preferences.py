@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.drops import Drops, log_drops
 from data.problems import content_hash
-from data.sources import SPLIT_ALIASES, SPLIT_WORDS, open_source
+from data.sources import SPLIT_ALIASES, SPLIT_WORDS, open_source, rows_of
 from data.values import guess_language, read_flag, read_language
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def read_safety_labels(
     drops = Drops()
     seen: dict[str, bool] = {}
     kept: list[dict[str, Any]] = []
-    for row in _iterate(rows):
+    for row in rows_of(rows):
         for response, label_given in layout.read(row):
             if limit is not None and len(kept) == limit:
                 break
@@ -337,12 +337,6 @@ def _layout(names: Sequence[str], layouts: Sequence[_Layout], label: str) -> _La
     return found
 
 
-def _iterate(rows: Dataset) -> Iterator[dict[str, Any]]:
-    for batch in rows.with_format(None).iter(batch_size=1000):
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
-
-
 _ReadRow = Callable[[Mapping[str, Any], _Asked], list[tuple[str, Callable[[], Pair]]]]
 """Gives for each pair that a row may hold its difference, and a function that makes it or raises _Skip."""
 
@@ -351,7 +345,7 @@ def _row_by_row(read: _ReadRow) -> Callable[..., Iterator[Pair]]:
     """A reader of a whole set from one of a row."""
 
     def read_all(rows: Dataset, asked: _Asked, drops: Drops) -> Iterator[Pair]:
-        for row in _iterate(rows):
+        for row in rows_of(rows):
             for difference, make in read(row, asked):
                 if not asked.wants(difference):
                     continue
@@ -449,7 +443,7 @@ def _read_graded(rows: Dataset, asked: _Asked, drops: Drops) -> Iterator[Pair]:
     if not asked.wants("helpfulness"):
         return
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in _iterate(rows):
+    for row in rows_of(rows):
         groups.setdefault(json.dumps(row["prompt"], ensure_ascii=False), []).append(row)
     for group in groups.values():
         drops.seen += 1

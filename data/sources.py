@@ -45,6 +45,13 @@ def open_source(source: str | Path | Dataset, *, split: str, name: str | None = 
     return _open_hub(source, split, name), source
 
 
+def rows_of(rows: Dataset) -> Iterator[dict[str, Any]]:
+    """The rows as they are stored, read in batches: several times as fast as one by one."""
+    for batch in rows.with_format(None).iter(batch_size=1000):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
 def _looks_like_path(source: str) -> bool:
     is_file_name = source.removesuffix(".gz").endswith((*DATA_SUFFIXES, ".txt", ".tsv", ".arrow"))
     return is_file_name or source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source

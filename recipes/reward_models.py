@@ -55,7 +55,7 @@ from grpo.config import GROUP_TIMEOUT, check_length
 from grpo.cpu import use_cores
 from grpo.statistics import share_interval
 from recipes.launch import batches_each, check_ranks
-from recipes.parser import config_paths, parse, reported
+from recipes.parser import reported
 from recipes.preference_sets import (
     LIKE_HELD_OUT,
     MADE,
@@ -73,7 +73,7 @@ from recipes.preference_sets import (
 )
 from recipes.rl import StopOnSignal, latest_step, open_run
 from recipes.row_order import like_lengths
-from recipes.run_folder import RunFolder, RunRecorder
+from recipes.run_folder import RunFolder, RunRecorder, parse_or_resume
 from rewards.preference import RewardInfo, RewardModel, encode_conversation, pad_token_id
 
 logger = logging.getLogger(__name__)
@@ -669,14 +669,7 @@ def _share(found: dict[str, Any]) -> str:
 
 
 def settings(argv: list[str]) -> tuple[RewardModelsConfig, RewardTrainingConfig]:
-    """What the command line asks for. A run that is resumed keeps its own settings, save those that flags override."""
-    parts: tuple[Callable, ...] = (RewardModelsConfig, RewardTrainingConfig)
-    recipe, args = parse(*parts, args=argv)
-    if not recipe.resume:
-        return recipe, args
-    run = RunFolder.latest(args.output_dir)
-    _, flags = config_paths(argv)
-    return parse(*parts, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)])
+    return parse_or_resume(RewardModelsConfig, RewardTrainingConfig, args=argv)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from grpo.trainer import GRPOTrainer
 from recipes.hacking_alarm import HackingAlarm, advised_checkpoint, recall_alarm
 from recipes.launch import batches_each, check_ranks
 from recipes.measure import JUDGE, table
-from recipes.parser import config_paths, parse, reported
+from recipes.parser import reported
 from recipes.problem_sets import (
     ProblemConfig,
     as_drawn,
@@ -49,7 +49,7 @@ from recipes.problem_sets import (
 )
 from recipes.progress import ProgressDisplay
 from recipes.report import write_report
-from recipes.run_folder import RunFolder, RunRecorder, sample_row
+from recipes.run_folder import RunFolder, RunRecorder, parse_or_resume, sample_row
 from rewards import load_rewards
 from rewards.preference import first_step
 
@@ -429,15 +429,7 @@ def _points(gain: float, interval: list[float]) -> str:
 
 
 def settings(argv: list[str]) -> tuple[RLConfig, ProblemConfig, GRPOConfig]:
-    """What the command line asks for. A run that is resumed keeps its own settings, save those that flags override."""
-    parts = (RLConfig, ProblemConfig, GRPOConfig)
-    recipe, problems, args = parse(*parts, args=argv)
-    if not recipe.resume:
-        return recipe, problems, args
-    run = RunFolder.latest(args.output_dir)
-    _, flags = config_paths(argv)
-    # The folder's place is the one thing that its config.yaml may not know: it can have been moved.
-    return parse(*parts, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)])
+    return parse_or_resume(RLConfig, ProblemConfig, GRPOConfig, args=argv)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from recipes.manifest import checkout_commit
-from recipes.parser import dump_yaml
+from recipes.parser import config_paths, dump_yaml, parse
 
 try:
     import fcntl
@@ -199,6 +199,19 @@ def changed_settings(settings: Any) -> dict[str, Any]:
         if field.init and plain and value != default and field.name not in DERIVED:
             changed[field.name] = value
     return changed
+
+
+def parse_or_resume(*dataclass_types: Any, args: Sequence[str]) -> tuple:
+    """What a command line asks for; the first dataclass has `resume`, another one `output_dir`. A run that is resumed
+    keeps its own settings, save those that flags override."""
+    parsed = parse(*dataclass_types, args=list(args))
+    if not parsed[0].resume:
+        return parsed
+    run = RunFolder.latest(parsed[-1].output_dir)
+    _, flags = config_paths(list(args))
+    # The folder's place is the one thing that its config.yaml may not know: it can have been moved.
+    own = ["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)]
+    return parse(*dataclass_types, args=own)
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -42,10 +42,10 @@ from grpo.cpu import use_cores
 from grpo.loading import check_tokenizer, encode_prompt, load_policy, load_tokenizer
 from recipes.chains import NothingKeptError
 from recipes.launch import batches_each, check_ranks
-from recipes.parser import config_paths, parse, reported
+from recipes.parser import reported
 from recipes.rl import StopOnSignal, latest_step, open_run
 from recipes.row_order import LikeLengths
-from recipes.run_folder import RunFolder, RunRecorder
+from recipes.run_folder import RunFolder, RunRecorder, parse_or_resume
 
 logger = logging.getLogger(__name__)
 
@@ -368,15 +368,7 @@ class ProgressPrinter(TrainerCallback):
 
 
 def settings(argv: list[str]) -> tuple[SFTRecipe, SFTConfig]:
-    """What the command line asks for. A run that is resumed keeps its own settings, save those that flags override."""
-    recipe, args = parse(SFTRecipe, SFTConfig, args=argv)
-    if not recipe.resume:
-        return recipe, args
-    run = RunFolder.latest(args.output_dir)
-    _, flags = config_paths(argv)
-    return parse(
-        SFTRecipe, SFTConfig, args=["--config", str(run.path / "config.yaml"), *flags, "--output_dir", str(run.path)]
-    )
+    return parse_or_resume(SFTRecipe, SFTConfig, args=argv)
 
 
 def command(argv: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from data.corpus.instructions import Check, passes, stems
 from data.corpus.vocabulary import RUDE_REPLIES
 from rewards.format import final_summary
 from rewards.language import question_of
-from rewards.texts import with_prefill
+from rewards.texts import column_of, with_prefill
 
 HELPED_KINDS = ("instruction", "benign")
 """Kinds of requests that have a helpful answer."""
@@ -54,10 +54,10 @@ def helpful_by_rule(
         raise ValueError(
             "helpful_by_rule found no rules: the column 'check' of data.general.make_general_prompts is missing"
         )
-    kinds, problems = _column("kind", kind, completions), _column("problem", problem, completions)
+    kinds, problems = column_of("kind", kind, completions), column_of("problem", problem, completions)
     rewards: list[float | None] = []
     for prompt, completion, rule, sort, asked in zip(
-        prompts, completions, _column("check", check, completions), kinds, problems, strict=True
+        prompts, completions, column_of("check", check, completions), kinds, problems, strict=True
     ):
         if not rule or (sort is not None and sort not in HELPED_KINDS):
             rewards.append(None)
@@ -88,21 +88,13 @@ def harmless_by_rule(
             "harmless_by_rule does not know which requests are harmful: the column 'harmful' of "
             "data.general.make_general_prompts is missing"
         )
-    problems = _column("problem", problem, completions)
+    problems = column_of("problem", problem, completions)
     return [
         float(is_harmless(with_prefill(prompt, completion), asked or question_of(prompt))) if to_refuse else None
         for prompt, completion, to_refuse, asked in zip(
-            prompts, completions, _column("harmful", harmful, completions), problems, strict=True
+            prompts, completions, column_of("harmful", harmful, completions), problems, strict=True
         )
     ]
-
-
-def _column(name: str, values: Sequence | None, completions: Sequence) -> Sequence:
-    if values is None:
-        return [None] * len(completions)
-    if len(values) != len(completions):
-        raise ValueError(f"{len(completions)} completions need as many values in {name!r}, got {len(values)}")
-    return values
 
 
 # --- One response -----------------------------------------------------------------------------------------------------

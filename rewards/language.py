@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from data.templates import TEMPLATES
 from data.values import read_language
 from rewards.format import reasoning_of
-from rewards.texts import message_text, with_prefill
+from rewards.texts import column_of, message_text, with_prefill
 
 LATIN_LANGUAGES = {
     "en": "english eng", "es": "spanish spa español", "fr": "french fra français", "de": "german deu deutsch",
@@ -93,7 +93,7 @@ def language_reward(
     [1.0, 0.0, 1.0]
     """
     rewards: list[float | None] = []
-    names, questions = _column("language", language, completions), _column("problem", problem, completions)
+    names, questions = column_of("language", language, completions), column_of("problem", problem, completions)
     for prompt, completion, name, question in zip(prompts, completions, names, questions, strict=True):
         target = read_language(name) or language_code(name) or guess_language(question or question_of(prompt))
         reasoning = reasoning_of(with_prefill(prompt, completion))
@@ -102,14 +102,6 @@ def language_reward(
         else:
             rewards.append(language_share(reasoning, target) if reasoning.strip() else 0.0)
     return rewards
-
-
-def _column(name: str, values: Sequence[str | None] | None, completions: Sequence) -> Sequence[str | None]:
-    if values is None:
-        return [None] * len(completions)
-    if len(values) != len(completions):
-        raise ValueError(f"{len(completions)} completions need as many values in {name!r}, got {len(values)}")
-    return values
 
 
 def language_share(text: str, target: str) -> float:

@@ -42,3 +42,13 @@ def with_prefill(prompt: str | Sequence[dict], completion: str | Sequence[dict])
     """
     prefilled = bool(prompt) and message_text(prompt).rstrip().endswith(THINK_OPEN)
     return (THINK_OPEN if prefilled else "") + message_text(completion)
+
+
+def column_of(name: str, values: Sequence | None, completions: Sequence) -> Sequence:
+    """A column that a reward may do without: None a completion where it is not there. Raises ValueError for another
+    length than that of the completions."""
+    if values is None:
+        return [None] * len(completions)
+    if len(values) != len(completions):
+        raise ValueError(f"{len(completions)} completions need as many values in {name!r}, got {len(values)}")
+    return values
