@@ -759,6 +759,8 @@ def test_sharded_reward_models_and_sft_write_whole_models(random_models, tmp_pat
     for name, content in rows.items():
         text = "".join(json.dumps(row) + "\n" for row in content)
         (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    measured = tmp_path / "measured.jsonl"
+    measured.write_text(json.dumps({"problem": "What is the sum of all the digits of 2 to the power of 100?"}) + "\n")
     torchrun = ["torch.distributed.run", "--nproc_per_node", 2, "--standalone"]
     sharded = [*torchrun, ROOT / "tests/recipes/fsdp_run.py", RECIPES / "accelerate/eight_gpus_fsdp.yaml"]
 
@@ -776,6 +778,7 @@ def test_sharded_reward_models_and_sft_write_whole_models(random_models, tmp_pat
         **small,
         preferences=tmp_path / "pairs.jsonl",
         safety=tmp_path / "labels.jsonl",
+        decontaminate_against=json.dumps({str(measured): "train"}),  # in place of sets of the Hub
     )
     for part in ("helpful", "harmless"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward_models" / part)
