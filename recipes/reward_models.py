@@ -216,8 +216,7 @@ def train_one(
 ) -> None:  # fmt: skip
     """One model, from its data, as read_rows gives it, to its finished folder."""
     pairwise = is_pairwise(part, recipe)
-    source = recipe.preferences if part == "helpful" else recipe.safety
-    rows = without_measured_on(rows, source, recipe.decontaminate_against, drops)
+    rows = without_measured_on(rows, getattr(recipe, SOURCES[part]), recipe.decontaminate_against, drops)
     train: Sequence[Any]
     train, held_out = split_off(rows, recipe.held_out_size, recipe.held_out_families, recipe.problem_seed, drops)
     if pairwise and recipe.balance_lengths and train:

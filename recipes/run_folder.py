@@ -202,7 +202,7 @@ def changed_settings(settings: Any) -> dict[str, Any]:
 
 
 def parse_or_resume(*dataclass_types: Any, args: Sequence[str]) -> tuple:
-    """What a command line asks for; the first dataclass has `resume`, another one `output_dir`. A run that is resumed
+    """What a command line asks for; the first dataclass has `resume`, the last one `output_dir`. A run that is resumed
     keeps its own settings, save those that flags override."""
     parsed = parse(*dataclass_types, args=list(args))
     if not parsed[0].resume:
